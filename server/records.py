@@ -1,0 +1,278 @@
+"""What travels through the server: plain, frozen, the same for every route.
+
+    Turn   what was asked (wire → pipeline)
+    Plan   what will be done about it (prepare → answer): all that may refuse is behind us
+    Piece  what the model said, bit by bit (decoder → pipeline → routes)
+    Reply  the whole answer, once it has ended (pipeline → routes, journal)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prompts.records import Message
+
+FinishReason = Literal["stop", "length"]
+Grounding = Literal["not_requested", "grounded", "ungrounded", "refused"]
+WhenEmpty = Literal["answer", "refuse", "error"]
+SearchMode = Literal["hybrid", "vector", "keyword"]
+Markers = Literal["markers", "links", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to draw tokens. None means: not said, the next in line decides (template, model, default)."""
+
+    temperature: float | None = None  # 0 … 2
+    top_p: float | None = None  # (0, 1]
+    top_k: int | None = None  # -1 = all
+    min_p: float | None = None  # 0 … 1
+    frequency_penalty: float | None = None  # -2 … 2
+    presence_penalty: float | None = None  # -2 … 2
+    repetition_penalty: float | None = None  # (0, 2]
+    seed: int | None = None  # int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One retrieval, as asked for. None means: the template or the settings decide."""
+
+    stores: tuple[str, ...] = ()  # ids or names; empty = no search
+    top: int | None = None  # 1 … 50
+    mode: SearchMode = "hybrid"
+    threshold: float = 0.0  # on the calibrated score
+    weights: tuple[float, float] | None = None  # (dense, keyword) of reciprocal rank fusion
+    required: bool = False  # tool_choice "required": search or 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """The `fewshot` extension object of a request (openai-surface §10.1), validated."""
+
+    template: str | None = None  # name or name@version
+    variables: Mapping[str, str] = field(default_factory=dict)
+    demos: int | None = None  # 0 … 32
+    unit: str | None = None
+    experiment: Literal["auto", "off"] = "auto"
+    when_empty: WhenEmpty | None = None
+    refusal_text: str | None = None
+    citations: Markers = "markers"
+    inspect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One generation request, whatever route it came by. `messages` for chat, `prompts` for completions."""
+
+    id: str  # chatcmpl-…, cmpl-…: the turn key, and the id of the response
+    created: int  # seconds since the epoch
+    tenant: str
+    model: str
+    messages: tuple[Message, ...] = ()
+    prompts: tuple[str | tuple[int, ...], ...] = ()  # raw: text or token ids
+    n: int = 1
+    max_tokens: int | None = None
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
+    logprobs: int | None = None  # None = none; 0 = only the chosen token; k = and the k best
+    echo: bool = False
+    schema: Mapping[str, Any] | None = None  # response_format: a JSON schema; {} = any JSON object
+    thinking: bool | None = None  # chat_template_kwargs.enable_thinking
+    search: Search = Search()
+    wishes: Wishes = Wishes()
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    unit: str | None = None
+    unit_kind: str = "request"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    client_request_id: str | None = None
+    deadline_seconds: float | None = None
+    ignored: tuple[str, ...] = ()  # unknown field names skipped under server.unknown_fields = "report"
+
+    @property
+    def question(self) -> str:
+        """The text to search for: the last user message, or the one raw prompt."""
+        for message in reversed(self.messages):
+            if message.role == "user":
+                return message.text
+        first = self.prompts[0] if self.prompts else ""
+        return first if isinstance(first, str) else ""
+
+    @property
+    def raw(self) -> bool:
+        """No template, no retrieval: the caller's text meets the model as it is."""
+        return bool(self.prompts) and not (self.wishes.template or self.search.stores)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the decoder is held to: every value decided, nothing left to a default."""
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    schema: Mapping[str, Any] | None = None
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log-probability and the best alternatives, best first."""
+
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some more of one choice. `finish` is set on the last piece of a choice and on no other."""
+
+    index: int = 0
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish: FinishReason | None = None
+    cached_tokens: int = 0  # of the prompt, known with the first piece
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None  # first piece, when asked for
+    citations: tuple["Citation", ...] = ()  # last piece of a choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceUse:
+    """One retrieved chunk and what became of it."""
+
+    n: int  # its number in the prompt; 0 when it did not fit
+    file_id: str
+    filename: str
+    store_id: str
+    chunk_id: str
+    title: str
+    text: str
+    score: float
+    page_start: int | None
+    page_end: int | None
+    char_start: int
+    char_end: int
+    external_id: str | None = None
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    generation: int = 0
+
+    @property
+    def used(self) -> bool:
+        return self.n > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """A marker of the answer that names a source of the prompt. Offsets are half-open code points."""
+
+    source: SourceUse
+    marker_start: int
+    marker_end: int
+    answer_start: int  # the sentence the marker closes
+    answer_end: int
+    check: Literal["span", "chunk"] = "chunk"
+    char_start: int  # in the source's extracted text
+    char_end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateUse:
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything decided while the HTTP status could still be chosen."""
+
+    turn: Turn
+    base: str  # served name of the base model
+    base_sha256: str
+    prompts: tuple[tuple[int, ...], ...]  # token ids, one row a prompt
+    prompt_sha256: str
+    limits: Limits
+    template: TemplateUse | None = None
+    messages: tuple[Message, ...] = ()  # as the model's chat template saw them
+    grounding: Grounding = "not_requested"
+    refusal: str | None = None  # set: no model call, this text is the answer
+    sources: tuple[SourceUse, ...] = ()
+    demos_requested: int = 0
+    demos: tuple[str, ...] = ()
+    pool_sha256: str | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)  # sources, demos, turns
+    stable_tokens: int = 0
+    queue_seconds: float = 0.0
+    retrieval_seconds: float = 0.0
+    started: float = 0.0  # time.perf_counter() at the start of the request
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(ids) for ids in self.prompts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    index: int
+    text: str
+    tokens: tuple[int, ...]
+    finish: FinishReason
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """How a turn ended."""
+
+    plan: Plan
+    choices: tuple[Choice, ...]
+    usage: Usage
+    outcome: Literal["stop", "length", "cancelled", "failed"]
+    citations_dropped: int = 0
+    first_token_seconds: float | None = None
+    total_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """What the server must know of the model it decodes with."""
+
+    name: str
+    sha256: str  # of the folder's manifest
+    context_tokens: int
+    vocabulary: int
+    engine: str  # "vllm" | "echo"
+    engine_version: str
+    dtype: str
+    created: int
+    special_tokens: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()  # the model's own generation config
+    fingerprint: str = ""  # fp_ + 12 hex of engine version, weights, adapter, dtype

@@ -1,0 +1,55 @@
+"""What the server asks of the parts that have alternatives. One method where one will do."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from indexer.records import Hits
+from prompts.records import Message
+from server.records import Limits, ModelProfile, Piece, Search
+
+
+class Tokenizer(Protocol):
+    """Text to the ids of the served model, through its own chat template. Thread-safe."""
+
+    def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
+        """Ids of the whole conversation with the generation prompt at its end."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of raw text, with what the model puts before every text (BOS), if anything."""
+        ...
+
+    def text(self, token: int) -> str:
+        """What one id stands for, alone."""
+        ...
+
+
+class Decoder(Protocol):
+    """Continues a prompt. Stops cleanly when its iterator is closed."""
+
+    @property
+    def profile(self) -> ModelProfile: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def decode(self, prompt: tuple[int, ...], limits: Limits, *, request_id: str) -> AsyncIterator[Piece]:
+        """Pieces of `limits.n` choices, interleaved.
+
+        Raises EngineUnavailable when the engine is dead or not yet up.
+        """
+        ...
+
+    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
+        """ln p(candidate | prompt) for each candidate id, from one decoding step (label scoring)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Retriever(Protocol):
+    """Finds sources. Blocking work happens off the event loop."""
+
+    async def search(self, question: str, search: Search, *, top: int) -> Hits:
+        """Raises UnknownStore for a name that is none, RetrievalUnavailable when a store cannot answer."""
+        ...
