@@ -207,6 +207,7 @@ class Plan:
     turn: Turn
     base: str  # served name of the base model
     base_sha256: str
+    fingerprint: str = ""  # system_fingerprint: of engine version, weights, adapter, dtype
     prompts: tuple[tuple[int, ...], ...]  # token ids, one row a prompt
     prompt_sha256: str
     limits: Limits
