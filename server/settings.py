@@ -1,0 +1,199 @@
+"""Every knob, read once from fewshot.toml and FEWSHOT_*, frozen. Nothing below wiring sees this object.
+
+The file is `fewshot.toml` in the working folder, or the one that FEWSHOT_CONFIG names. A key `a.b` of the
+file is the variable `FEWSHOT_A_B`; the variable wins. `fewshot settings` prints what is in force.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Read by every command, also those that know no server: the short names.
+SHORT = {
+    ("paths", "data"): "FEWSHOT_DATA_DIR",
+    ("paths", "cache"): "FEWSHOT_CACHE_DIR",
+    ("retrieval", "embedder"): "FEWSHOT_EMBEDDER",
+}
+
+
+class SettingsRefused(Exception):
+    """The configuration cannot be served; the message names the key and the way out. Exit code 78."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paths(Section):
+    data: Path = Field(
+        default_factory=lambda: _xdg("XDG_DATA_HOME", ".local/share"),
+        description="stores, catalogue and journal",
+    )
+    cache: Path = Field(
+        default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"), description="converted models"
+    )
+    templates: Path | None = Field(None, description="a folder of your own prompt templates")
+    demos: Path | None = Field(
+        None, description="JSONL of worked examples: the demonstration pool of every template"
+    )
+
+
+class Server(Section):
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs auth.enabled")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 picks a free port")
+    public_url: str | None = Field(None, description="how clients reach this server; used in citations")
+    unknown_fields: Literal["refuse", "report"] = Field(
+        "refuse", description="unknown body fields: 400, or skip and list them"
+    )
+    unit_header: str | None = Field(None, description="trusted header that names the experiment unit")
+    deadline_seconds: float = Field(300, gt=0, le=3600, description="longest life of one request")
+    drain_seconds: float = Field(30, ge=0, description="after SIGTERM, time for admitted requests to finish")
+    running: int | None = Field(
+        None, ge=1, description="requests inside the engine at once; default engine.batch"
+    )
+    queue: int = Field(256, ge=0, description="requests that may wait; more get 429")
+    body_bytes: int = Field(4 * 2**20, ge=1024, description="largest JSON body")
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="own loopback port of /metrics when host is not loopback"
+    )
+    openapi: bool = Field(True, description="serve /openapi.json")
+
+
+class Auth(Section):
+    enabled: bool = Field(False, description="require an API key (`fewshot keys create`)")
+
+
+class Engine(Section):
+    kind: Literal["vllm", "echo"] = Field(
+        "vllm", description="echo answers without a model: smoke tests, overhead benchmarks"
+    )
+    model: str = Field(
+        "smollm2-135m-instruct", description="name in the model cache, a folder, or a hub id"
+    )
+    context: int = Field(2048, ge=128, description="longest prompt + answer, tokens")
+    batch: int = Field(16, ge=1, description="sequences decoded together")
+    dtype: str = Field("auto", description="auto: float32 on a CPU, the model's own on a GPU")
+    kv_cache_bytes: int | None = Field(
+        None, ge=2**20, description="KV cache; default 1 GiB on CPU, computed on GPU"
+    )
+    block: int | None = Field(None, description="tokens a KV block; default 32 on CPU, 16 on GPU")
+    eager: bool | None = Field(None, description="skip compilation; default true on CPU, false on GPU")
+    gpu_memory_share: float = Field(0.8, gt=0, le=0.95, description="of the whole card")
+    echo_reply: str | None = Field(None, description="echo: answer this instead of the question")
+    echo_tokens: int | None = Field(None, ge=1, description="echo: repeat the reply up to this length")
+    echo_first_seconds: float = Field(0.0, ge=0, description="echo: delay of the first token")
+    echo_interval_seconds: float = Field(0.0, ge=0, description="echo: delay between tokens")
+
+
+class Retrieval(Section):
+    embedder: str = Field(
+        "all-minilm-l6-v2", description="name in the model cache, a folder, a hub id, or `hash`"
+    )
+    top: int = Field(4, ge=1, le=50, description="chunks put before the model when nobody says otherwise")
+    timeout_seconds: float = Field(10, gt=0, description="a search slower than this is a 503")
+    threads: int = Field(4, ge=1, description="searches at once")
+
+
+class Limits(Section):
+    output_tokens: int = Field(1024, ge=1, description="max_tokens when nobody says otherwise")
+    echo_logprobs: bool = Field(True, description="allow echo with logprobs on /v1/completions")
+
+
+class Journal(Section):
+    keep: Literal["text", "digests"] = Field(
+        "text", description="digests: keep ids and fingerprints, no request or reply text"
+    )
+
+
+class Settings(Section):
+    paths: Paths = Field(default_factory=Paths)
+    server: Server = Field(default_factory=Server)
+    auth: Auth = Field(default_factory=Auth)
+    engine: Engine = Field(default_factory=Engine)
+    retrieval: Retrieval = Field(default_factory=Retrieval)
+    limits: Limits = Field(default_factory=Limits)
+    journal: Journal = Field(default_factory=Journal)
+
+    @model_validator(mode="after")
+    def _bound_beyond_loopback_means_keys(self) -> "Settings":
+        if self.server.host not in LOOPBACK and not self.auth.enabled:
+            raise ValueError(
+                f"server.host = {self.server.host!r} is reachable from other machines, but auth.enabled is "
+                "false. Set auth.enabled = true and make a key with `fewshot keys create`, or bind to 127.0.0.1"
+            )
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        return self.server.host in LOOPBACK
+
+
+def load_settings(
+    config: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings in force: defaults < file < FEWSHOT_* < overrides (`{"server": {"port": 9000}}`).
+
+    Raises SettingsRefused naming every bad key at once.
+    """
+    named = config or (Path(environ["FEWSHOT_CONFIG"]) if environ.get("FEWSHOT_CONFIG") else None)
+    path = named or Path("fewshot.toml")
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+            raise SettingsRefused(f"{path}: {problem}") from problem
+    elif named:
+        raise SettingsRefused(f"{named}: no such file; FEWSHOT_CONFIG or --config must name a fewshot.toml")
+    for layer in (_from_environment(environ), overrides or {}):
+        for section, entries in layer.items():
+            values[section] = {**values.get(section, {}), **entries}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as problem:
+        lines = [f"  {_key(error['loc'])}: {error['msg']}" for error in problem.errors(include_input=False)]
+        raise SettingsRefused("settings refused:\n" + "\n".join(lines)) from None
+
+
+def knobs() -> list[tuple[str, str, str, str]]:
+    """(key, variable, default, meaning) of every setting; the docs and env.example are made from it."""
+    rows = []
+    for section, info in Settings.model_fields.items():
+        assert isinstance(info.annotation, type)
+        assert issubclass(info.annotation, Section)
+        for name, knob in info.annotation.model_fields.items():
+            default = "" if knob.default is None or knob.default_factory else str(knob.default)
+            key = f"{section}.{name}"
+            rows.append((key, variable(section, name), default, knob.description or ""))
+    return rows
+
+
+def variable(section: str, name: str) -> str:
+    """The environment variable of a key."""
+    return SHORT.get((section, name)) or f"FEWSHOT_{section.upper()}_{name.upper()}"
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for section, info in Settings.model_fields.items():
+        assert isinstance(info.annotation, type)
+        assert issubclass(info.annotation, Section)
+        for name in info.annotation.model_fields:
+            value = environ.get(variable(section, name))
+            if value:
+                found.setdefault(section, {})[name] = value
+    return found
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "settings"
+
+
+def _xdg(name: str, fallback: str) -> Path:
+    root = os.environ.get(name)
+    return (Path(root) if root else Path.home() / fallback) / "fewshot"
