@@ -1,0 +1,185 @@
+"""One request's texts, each neutralised and rendered once, put together for any choice of items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prompts.neutralise import forbidden_for, neutralise
+from prompts.records import Block, Demo, Kind, Message, Source, Template, Trust
+from prompts.sandbox import render
+from prompts.slots import QUESTION
+
+Kept = Mapping[Kind, Sequence[int]]  # for each kind, the items that stay, in their order
+
+BLANK_LINE = "\n\n"
+
+
+class Cleaner:
+    """Neutralises values by their trust and counts the hits."""
+
+    def __init__(self, template: Template, special_tokens: Sequence[str]) -> None:
+        self._special = tuple(special_tokens)
+        self._fences = template.layout.fence
+        self.hits = 0
+
+    def clean(self, text: str, trust: Trust) -> str:
+        if trust == "author":
+            return text
+        cleaned = neutralise(text, forbidden_for(trust, self._special, self._fences))
+        self.hits += cleaned.hits
+        return cleaned.text
+
+    def slot(self, value: object, trust: Trust) -> object:
+        if isinstance(value, str):
+            return self.clean(value, trust)
+        return [self.clean(item, trust) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Rendered texts of one request. `sources` stay values: removals change the number in their text."""
+
+    template: Template
+    values: Mapping[str, object]
+    system: str
+    question: str
+    static_demos: tuple[tuple[str, str], ...]
+    dynamic_demos: tuple[tuple[str, str], ...]
+    turns: tuple[tuple[Message, ...], ...]  # a user's message and what follows it leave together
+    sources: tuple[Source, ...]
+
+    def messages(self, kept: Kept) -> tuple[Message, ...]:
+        """The whole prompt with the kept items."""
+        if self.template.layout.format == "plain":
+            return (Message("user", self._joined(self.template.layout.order, kept)),)
+        history = [message for at in kept["history"] for message in self.turns[at]]
+        as_turns = self._demos_as_turns(kept)
+        inside = [
+            block
+            for block in self.template.layout.order
+            if block in ("sources", "question") or (block == "dynamic_demos" and not as_turns)
+        ]
+        return (*self.stable(kept), *history, *as_turns, Message("user", self._joined(inside, kept)))
+
+    def stable(self, kept: Kept) -> tuple[Message, ...]:
+        """The leading messages, the same for all requests with these variables and static demos."""
+        turns = self.template.layout.demo_style == "turns"
+        opening = self._joined(["system"] if turns else ["system", "static_demos"], kept)
+        system = (Message("system", opening),) if opening else ()
+        return (*system, *_pairs(self.static_demos, kept["static_demos"])) if turns else system
+
+    def text_of(self, kind: Kind, item: int) -> str:
+        """What one item puts into the prompt, for measuring."""
+        if kind == "history":
+            return BLANK_LINE.join(message.text for message in self.turns[item])
+        if kind == "sources":
+            return self._source(self.sources[item])
+        return "\n".join(getattr(self, kind)[item])
+
+    def _demos_as_turns(self, kept: Kept) -> tuple[Message, ...]:
+        # beside a real history the model would take the demos for the user's own past
+        if self.template.layout.demo_style == "text" or self.turns:
+            return ()
+        return _pairs(self.dynamic_demos, kept["dynamic_demos"])
+
+    def _joined(self, blocks: Sequence[Block], kept: Kept) -> str:
+        return BLANK_LINE.join(text for block in blocks for text in self._block(block, kept) if text)
+
+    def _block(self, block: Block, kept: Kept) -> list[str]:
+        match block:
+            case "system":
+                return [self.system]
+            case "question":
+                return [self.question]
+            case "history":
+                return [message.text for at in kept["history"] for message in self.turns[at]]
+            case "static_demos" | "dynamic_demos":
+                pairs: tuple[tuple[str, str], ...] = getattr(self, block)
+                return self._headed("demos_heading", ["\n".join(pairs[at]) for at in kept[block]])
+            case "sources":
+                kept_sources = enumerate((self.sources[at] for at in kept["sources"]), 1)
+                texts = [self._source(replace(source, number=number)) for number, source in kept_sources]
+                if not texts and self.template.takes_sources:
+                    return [self._part("no_sources")]
+                return self._headed("sources_heading", texts)
+            case _:
+                return []  # a soft prompt is put in by whoever owns its embeddings
+
+    def _headed(self, heading: str, texts: list[str]) -> list[str]:
+        return [self._part(heading), *texts] if texts else []
+
+    def _part(self, part: str) -> str:
+        wording = self.template.parts.get(part)
+        return render(part, wording, self.values) if wording is not None else ""
+
+    def _source(self, source: Source) -> str:
+        shown = {"number": source.number, "title": source.title, "text": source.text}
+        return render("source", self.template.parts["source"], {**self.values, "source": shown})
+
+
+def drafted(
+    template: Template,
+    values: Mapping[str, object],
+    *,
+    static_demos: Sequence[Demo],
+    dynamic_demos: Sequence[Demo],
+    sources: Sequence[Source],
+    history: Sequence[Message],
+    cleaner: Cleaner,
+) -> Draft:
+    """Neutralise everything that callers and documents gave, then render what does not depend on removals."""
+    slots = {"question": QUESTION, **template.slots}
+    clean = {name: cleaner.slot(value, slots[name].trust) for name, value in values.items()}
+    labels = {label.id: label for label in template.labels.labels} if template.labels else {}
+    authored = {name: value for name, value in clean.items() if name != "question"}
+
+    def pair(demo: Demo, trust: Trust) -> tuple[str, str]:
+        shown = {
+            "input": cleaner.clean(demo.input, trust),
+            "output": cleaner.clean(demo.output, trust),
+            "label": labels.get(demo.label or ""),
+        }
+        context = {**authored, "demo": shown}
+        return (
+            render("demo_input", template.parts["demo_input"], context),
+            render("demo_output", template.parts["demo_output"], context),
+        )
+
+    def safe(source: Source) -> Source:
+        return replace(
+            source,
+            title=cleaner.clean(source.title, "document"),
+            text=cleaner.clean(source.text, "document"),
+        )
+
+    # demos that belong to the wording may hold its fences on purpose
+    static_trust: Trust = "author" if static_demos is template.demos else "document"
+    everything = {**clean, "labels": tuple(labels.values())}
+    return Draft(
+        template=template,
+        values=authored,
+        system=render("system", template.parts.get("system", ""), {**everything, "question": ""}).strip(),
+        question=render("question", template.parts["question"], everything),
+        static_demos=tuple(pair(demo, static_trust) for demo in static_demos),
+        dynamic_demos=tuple(pair(demo, "document") for demo in dynamic_demos),
+        turns=_grouped([replace(turn, text=cleaner.clean(turn.text, "user")) for turn in history]),
+        sources=tuple(safe(source) for source in sources),
+    )
+
+
+def _grouped(history: Sequence[Message]) -> tuple[tuple[Message, ...], ...]:
+    groups: list[list[Message]] = []
+    for message in history:
+        if message.role == "user" or not groups:
+            groups.append([])
+        groups[-1].append(message)
+    return tuple(map(tuple, groups))
+
+
+def _pairs(demos: Sequence[tuple[str, str]], kept: Sequence[int]) -> tuple[Message, ...]:
+    return tuple(
+        message
+        for at in kept
+        for message in (Message("user", demos[at][0]), Message("assistant", demos[at][1]))
+    )

@@ -1,0 +1,96 @@
+"""Untrusted text loses its power to look like structure. Mitigation, not a boundary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from prompts.errors import ControlText
+from prompts.records import Message, Trust
+
+# Turn markers of other chat formats: documents and worked examples have no honest use for them, while a
+# user may well ask about them.
+FOREIGN_MARKERS = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<</SYS>>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+)
+
+_INVISIBLE = re.compile(
+    "["
+    "\u0000-\u0008\u000b\u000e-\u001f\u007f"  # control characters, except tab and line ends
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\uffa0"  # soft hyphen, fillers
+    "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # zero width, bidirectional, annotation
+    "\U000e0000-\U000e007f\U000e0100-\U000e01ef"  # tag characters, the variation selectors used to smuggle
+    "]+"
+)
+# Joiners stay after a character outside ASCII: Persian, the Indic scripts and emoji need them there.
+_STRAY_JOINER = re.compile("(?<![^\u0000-\u007f\u200c\u200d])[\u200c\u200d]+")
+
+
+class Cleaned(NamedTuple):
+    text: str
+    hits: int
+
+
+def neutralise(text: str, forbidden: Sequence[str]) -> Cleaned:
+    """The text without invisible characters and with every forbidden string broken up by a space.
+
+    Matching ignores case. Idempotent; no forbidden string of two or more characters is left.
+    """
+    text, unseen = _INVISIBLE.subn("", text)
+    text, joiners = _STRAY_JOINER.subn("", text)
+    hits = unseen + joiners
+    breaker = _breaker(tuple(forbidden))
+    while breaker is not None:  # breaking one string can leave another, as in "<<|x|>|x|>"
+        text, broken = breaker.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        hits += broken
+        if not broken:
+            break
+    return Cleaned(text, hits)
+
+
+def forbidden_for(trust: Trust, special_tokens: Sequence[str], fences: Sequence[str]) -> tuple[str, ...]:
+    """What a value of this trust must not contain; an author's value may contain anything."""
+    if trust == "author":
+        return ()
+    foreign = FOREIGN_MARKERS if trust == "document" else ()
+    return (*special_tokens, *fences, *foreign)
+
+
+def check_control(messages: Sequence[Message], special: Callable[[Sequence[Message]], int]) -> None:
+    """Refuse a prompt whose values became control tokens after all.
+
+    `special` counts special-token ids after the chat template. It must give the same for these messages
+    as for the same turns with every text replaced by `x`; raises ControlText otherwise. This catches a
+    token put together across two values or by a tokenizer's normaliser.
+    """
+    found = special(messages)
+    expected = special([Message(message.role, "x") for message in messages])
+    if found != expected:
+        raise ControlText(expected, found)
+
+
+@lru_cache(maxsize=64)
+def _breaker(forbidden: tuple[str, ...]) -> re.Pattern[str] | None:
+    strings = sorted(
+        {string.strip() for string in forbidden if len(string.strip()) > 1}, key=len, reverse=True
+    )
+    if not strings:
+        return None
+    firsts = "".join(sorted({re.escape(string[0]) for string in strings}))
+    # the look-ahead lets most positions fail on one character, however long the list
+    return re.compile(f"(?=[{firsts}])(?:{'|'.join(map(re.escape, strings))})", re.IGNORECASE)

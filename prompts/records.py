@@ -1,0 +1,209 @@
+"""What the room passes around. Nothing here fetches, renders or counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Task = Literal["answer", "classify", "extract"]
+Trust = Literal["author", "user", "document"]
+SlotType = Literal["text", "integer", "number", "boolean", "choice", "list"]
+Role = Literal["system", "user", "assistant"]
+Kind = Literal["static_demos", "history", "dynamic_demos", "sources"]
+Block = Literal["system", "static_demos", "soft_prompt", "history", "dynamic_demos", "sources", "question"]
+Format = Literal["chat", "plain"]  # plain: one text for a base model
+DemoStyle = Literal["text", "turns"]
+Marking = Literal["fence", "none"]
+Strategy = Literal["none", "fixed", "random", "nearest"]
+Order = Literal["nearest_last", "nearest_first", "as_listed"]
+Scoring = Literal["first_token", "sequence", "generate"]
+Calibration = Literal["none", "content_free", "batch"]
+
+KINDS: tuple[Kind, ...] = ("static_demos", "history", "dynamic_demos", "sources")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A named hole in the wording that a caller fills."""
+
+    type: SlotType
+    trust: Trust
+    max_chars: int | None = None  # for lists: of all items together
+    choices: tuple[str, ...] = ()
+    optional: bool = False  # an optional slot left out reads as empty text
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    id: str
+    text: str  # what the model writes
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    labels: tuple[Label, ...]
+    score: Scoring = "first_token"
+    calibrate: Calibration = "none"
+    refuse_below: float = 0.0  # calibrated probability
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One worked example."""
+
+    id: str
+    input: str
+    output: str
+    label: str | None = None  # a label's id
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage the answer may lean on; `number` is what a marker such as `[1]` names."""
+
+    number: int
+    chunk_id: str
+    title: str
+    text: str
+    score: float = 0.0  # larger is better; the lowest gives way first
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPolicy:
+    """How many worked examples, and which."""
+
+    strategy: Strategy = "none"
+    count: int = 0
+    order: Order = "nearest_last"
+    seed: int = 0
+    per_label: int | None = None
+    max_distance: float | None = None  # 1 - cosine, so 0..2
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    format: Format = "chat"
+    order: tuple[Block, ...] = (
+        "system",
+        "static_demos",
+        "soft_prompt",
+        "history",
+        "dynamic_demos",
+        "sources",
+        "question",
+    )
+    demo_style: DemoStyle = "text"
+    marking: Marking = "fence"
+    fence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What each kind may take, must keep, and in which order kinds give way."""
+
+    reserve: int = 256  # completion tokens always left free
+    most: Mapping[Kind, int] = field(default_factory=dict)  # tokens
+    least: Mapping[Kind, int] = field(default_factory=dict)  # items; for history, pairs
+    gives_way: tuple[Kind, ...] = ("history", "dynamic_demos", "sources", "static_demos")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Decoding defaults; None leaves the choice to whoever comes next."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A rendering that lint tries; its text is kept as a golden file."""
+
+    question: str
+    variables: Mapping[str, object] = field(default_factory=dict)
+    instructions: str | None = None
+    demos: tuple[Demo, ...] = ()
+    sources: tuple[Source, ...] = ()
+    history: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One version of the wording. A version that was used is never edited."""
+
+    name: str
+    version: int
+    digest: str  # sha256 of the file's meaning: comments may change, wording may not
+    task: Task
+    about: str
+    parts: Mapping[str, str]
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
+    static: DemoPolicy = field(default_factory=DemoPolicy)
+    dynamic: DemoPolicy = field(default_factory=DemoPolicy)
+    demos: tuple[Demo, ...] = ()  # worked examples that belong to the wording; shown unless others are passed
+    labels: LabelSet | None = None
+    budget: Budget = field(default_factory=Budget)
+    retrieval_top: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def takes_demos(self) -> bool:
+        return "demo_input" in self.parts
+
+    @property
+    def takes_sources(self) -> bool:
+        return "source" in self.parts
+
+    @property
+    def takes_instructions(self) -> bool:
+        return "instructions" in self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Items that gave way. A long template that evicts sources is an effect of the arm, so it is logged."""
+
+    sources: int = 0
+    demos: int = 0
+    turns: int = 0  # messages, not pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads, and an exact account of what is in it."""
+
+    messages: tuple[Message, ...]
+    tokens: int  # exact, generation prompt included
+    stable_tokens: int  # leading tokens that are the same for every request of this template
+    used: tuple[Source, ...] = ()  # used[i].number == i + 1
+    demos: tuple[Demo, ...] = ()
+    dropped: Dropped = field(default_factory=Dropped)
+    neutralised: int = 0  # hostile strings broken up or removed in what callers and documents gave
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A recipe: everything that may differ between two ways to answer the same request."""
+
+    name: str
+    template: str  # an exact name@version
+    demos: DemoPolicy | None = None  # None: the template's own
+    retrieval_top: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)

@@ -1,0 +1,118 @@
+"""Wording is Jinja2, cut down to what wording needs, and checked before it is compiled.
+
+The order matters: Jinja2 folds constants while compiling, so `{{ 'a' * 99999999 }}` costs memory before
+anything is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2 import Template as Compiled
+from jinja2.exceptions import TemplateError as JinjaError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from prompts.errors import RenderFailed
+
+FILTERS = ("join", "length", "lower", "trim", "upper")
+LOOP_DEPTH = 2
+FREE_CHARS = 10_000  # output allowed beyond twice the wording and its values
+
+_ALLOWED = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Getattr,
+    nodes.If,
+    nodes.For,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Const,
+    nodes.Filter,
+)
+
+_environment = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False, cache_size=0
+)
+_environment.globals.clear()
+_environment.filters = {name: _environment.filters[name] for name in FILTERS}
+
+
+def problems_in(wording: str) -> list[str]:
+    """Everything in the wording that the sandbox refuses; nothing is compiled."""
+    try:
+        tree = _environment.parse(wording)
+    except TemplateSyntaxError as error:
+        return [f"line {error.lineno}: {error.message}"]
+    return list(_refusals(tree, loops=0))
+
+
+def names_in(wording: str) -> set[str]:
+    """The values that the wording asks for; the wording must be free of problems."""
+    return meta.find_undeclared_variables(_environment.parse(wording))
+
+
+def render(part: str, wording: str, values: Mapping[str, object]) -> str:
+    """The wording with its values, each put in once and never read as wording.
+
+    Raises RenderFailed for a value that is missing or when the output outgrows
+    2 x (wording + values) + 10 000 characters.
+    """
+    bound = 2 * (len(wording) + sum(_size(value) for value in values.values())) + FREE_CHARS
+    pieces: list[str] = []
+    size = 0
+    try:
+        for piece in _compiled(wording).generate(values):
+            size += len(piece)
+            if size > bound:
+                raise RenderFailed(part, f"more than {bound} characters come out")
+            pieces.append(piece)
+    except JinjaError as error:
+        raise RenderFailed(part, str(error)) from error
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(wording: str) -> Compiled:
+    if refused := problems_in(wording):
+        raise RenderFailed("wording", "; ".join(refused))
+    return _environment.from_string(wording)
+
+
+def _refusals(node: nodes.Node, loops: int) -> Iterator[str]:
+    if not isinstance(node, _ALLOWED):
+        yield f"line {node.lineno}: {_spoken(node)} is not allowed in wording"
+        return  # what is inside a refused construct is not worth a second complaint
+    if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
+        yield f"line {node.lineno}: attribute {node.attr!r} is private"
+    if isinstance(node, nodes.Filter) and node.name not in FILTERS:
+        yield f"line {node.lineno}: filter {node.name!r} is not allowed (allowed: {', '.join(FILTERS)})"
+    if isinstance(node, nodes.For):
+        loops += 1
+        if loops > LOOP_DEPTH:
+            yield f"line {node.lineno}: loops are nested more than {LOOP_DEPTH} deep"
+        if node.recursive:
+            yield f"line {node.lineno}: a recursive loop is not allowed in wording"
+    for child in node.iter_child_nodes():
+        yield from _refusals(child, loops)
+
+
+def _spoken(node: nodes.Node) -> str:
+    return {"Call": "a call", "Assign": "`set`", "Getitem": "an index"}.get(
+        type(node).__name__, f"`{type(node).__name__.lower()}`"
+    )
+
+
+def _size(value: object) -> int:
+    """Characters a value can put into the output each time it is named."""
+    if isinstance(value, Mapping):
+        return sum(_size(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_size(item) for item in value)
+    return len(str(value))
