@@ -1,0 +1,75 @@
+"""Every request field, in one of three classes. A test walks the openai client's types against this table.
+
+    H  honoured
+    I  accepted and ignored, because its allowed values cannot change the answer; other values are refused
+    R  refused: 400 unsupported_parameter naming the field
+
+Names are paths with `[]` for any position. What the table does not name is unknown, which is refused too
+(or skipped and reported, when the operator says so; fields of class R never are).
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+Class = Literal["H", "I", "R"]
+
+
+def _all(kind: Class, names: str) -> dict[str, Class]:
+    return dict.fromkeys(names.split(), kind)
+
+
+_SHARED: Mapping[str, Class] = {
+    **_all("H", "model temperature top_p frequency_penalty presence_penalty seed stop n logit_bias logprobs"),
+    **_all("H", "max_tokens stream stream_options user safety_identifier metadata fewshot"),
+    **_all("H", "top_k min_p repetition_penalty ignore_eos"),
+    **_all("H", "stream_options.include_usage stream_options.continuous_usage_stats"),
+    **_all("I", "stream_options.include_obfuscation service_tier parallel_tool_calls max_tool_calls include"),
+    **_all("I", "prompt_cache_key prompt_cache_retention prompt_cache_options"),
+    **_all("I", "prompt_cache_options.mode prompt_cache_options.ttl"),
+    **_all("R", "prompt_cache_options.prewarm prompt_cache_options.comparison_response_id"),
+    **_all("R", "chat_template documents cache_salt priority prompt_embeds image_embeds prompt_logprobs"),
+    **_all("R", "min_tokens stop_token_ids use_beam_search guided_* structured_outputs mm_processor_kwargs"),
+    **_all("R", "add_generation_prompt continue_final_message fewshot.arm"),
+}
+
+CHAT: Mapping[str, Class] = {
+    **_SHARED,
+    **_all("H", "messages max_completion_tokens top_logprobs response_format tools tool_choice"),
+    **_all("H", "chat_template_kwargs chat_template_kwargs.enable_thinking"),
+    **_all("R", "chat_template_kwargs.*"),
+    **_all("I", "store reasoning_effort verbosity modalities"),
+    **_all("I", "messages[].refusal messages[].annotations messages[].fewshot"),
+    **_all("R", "messages[].name messages[].tool_calls messages[].function_call messages[].audio"),
+    **_all("R", "messages[].tool_call_id tools[].filters tools[].function tools[].custom"),
+    **_all("R", "audio prediction web_search_options moderation functions function_call echo"),
+}
+
+COMPLETIONS: Mapping[str, Class] = {
+    **_SHARED,
+    **_all("H", "prompt echo best_of"),
+    **_all("R", "suffix response_format chat_template_kwargs"),
+}
+
+EMBEDDINGS: Mapping[str, Class] = {
+    **_all("H", "input model encoding_format dimensions fewshot fewshot.input_type"),
+    **_all("I", "user"),
+}
+
+# Fields that are honoured, but not with the values that ask for what is not offered.
+CHOSEN = frozenset({"messages[].role", "messages[].content[].type", "tools[].type", "tool_choice.type"})
+
+
+def class_of(table: Mapping[str, Class], path: str) -> Class | None:
+    """The class of a path such as `messages[].name`; None when the table does not know it."""
+    if path in table:
+        return table[path]
+    for pattern, kind in table.items():
+        if "*" in pattern and fnmatchcase(path, pattern):
+            return kind
+    return None
+
+
+def is_choice_of_features(table: Mapping[str, Class], path: str) -> bool:
+    """Whether a bad value here asks for something that exists elsewhere but not on this server."""
+    return path in CHOSEN or class_of(table, path.removesuffix("[]")) == "I"

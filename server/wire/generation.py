@@ -1,0 +1,123 @@
+"""What the routes that generate text share: the fields with their ranges, the unit, the sampling."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from server.records import Sampling
+from server.wire.extension import FewshotRequest
+from server.wire.reading import Context, Wire, fault
+
+INT64 = 2**63
+HARMLESS = (  # items of an answer that this server never produces, so asking for them changes nothing
+    r"^(web_search_call\..+|reasoning\.encrypted_content|message\.input_image\..+"
+    r"|computer_call_output\..+|code_interpreter_call\..+)$"
+)
+
+Stop = Annotated[str, Field(min_length=1, max_length=64)]
+Owner = Annotated[str, Field(max_length=128)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+# The tags of a union, in angle brackets, never show in a `param`.
+Stops = Annotated[
+    Annotated[Stop, Tag("<text>")] | Annotated[list[Stop], Field(max_length=4), Tag("<list>")],
+    Discriminator(lambda value: "<list>" if isinstance(value, list) else "<text>"),
+]
+
+
+def _token_ids(bias: dict[str, float]) -> dict[str, float]:
+    for key in bias:
+        if not (key.isascii() and key.isdigit() and len(key) <= 9):
+            raise fault("Keys are token ids of this model, written in decimal")
+    return bias
+
+
+def _all_or_some(top_k: int) -> int:
+    if top_k == 0:
+        raise fault("-1 means all tokens, 1 or more that many; 0 leaves none to choose from")
+    return top_k
+
+
+class StreamOptions(Wire):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+    include_obfuscation: bool = False
+
+
+class PromptCacheOptions(Wire):
+    mode: Literal["implicit", "explicit"] = "implicit"
+    ttl: str = ""
+
+
+class Generation(Wire):
+    """The fields of chat and completions alike. None means: not said; the next in line decides."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
+    stop: Stops | None = None
+    n: Annotated[int, Field(ge=1, le=8)] = 1
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=300), AfterValidator(_token_ids)
+    ] = Field(default={}, description="ids of this model's tokenizer")
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    user: Owner | None = None
+    safety_identifier: Owner | None = None
+    metadata: Metadata = Field(default={}, description="echoed and stored")
+    top_k: Annotated[int, Field(ge=-1, le=1_000), AfterValidator(_all_or_some)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    ignore_eos: bool = False
+    fewshot: FewshotRequest = FewshotRequest()
+    # Accepted and ignored: none of their allowed values can change the answer (fields.py, class I).
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] = "auto"
+    parallel_tool_calls: bool = True
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+    include: list[Annotated[str, Field(pattern=HARMLESS)]] = Field(default=[])
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
+
+    def sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+        )
+
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    def bias(self) -> dict[int, float]:
+        return {int(key): value for key, value in self.logit_bias.items()}
+
+
+class Unit(NamedTuple):
+    name: str
+    kind: str
+
+
+def unit_of(asked: Generation, context: Context) -> Unit:
+    """Whom an experiment assigns, the first that is named (openai-surface §10.4); else this request alone."""
+    for kind, name in (
+        ("unit", asked.fewshot.unit),
+        ("safety_identifier", asked.safety_identifier),
+        ("user", asked.user),
+        ("metadata", asked.metadata.get("unit_id")),
+        ("header", context.unit_header),
+    ):
+        if name:  # an empty name would make one unit of all who leave it empty
+            return Unit(name, kind)
+    return Unit(context.id, "request")

@@ -1,0 +1,184 @@
+"""Bytes → a checked wire model, or an error whose `param` names the place.
+
+One road for every route: strict JSON, null means absent, strict model, and the field table for whatever the
+model did not know.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from server.errors import InvalidValue, MissingParameter, ServerError, UnsupportedParameter
+from server.wire.fields import Class, class_of, is_choice_of_features
+
+DEEPEST = 64  # nested objects and lists in a body
+LONGEST_PARAM = 200  # characters; keys are the caller's own words
+# Values, not fields: a null inside them is data.
+OPAQUE = frozenset({"schema", "metadata", "logit_bias", "variables", "annotations"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a route knows of a request besides its body."""
+
+    id: str  # chatcmpl-…, cmpl-…
+    created: int  # seconds since the epoch
+    tenant: str = "local"
+    unit_header: str | None = None  # value of the trusted header that names the experiment unit
+    client_request_id: str | None = None
+    deadline: float | None = None  # seconds this request may live
+    unknown_fields: Literal["refuse", "report"] = "refuse"
+
+
+class Wire(BaseModel):
+    """The strictness of every request model: no unknown fields, no coercion, no NaN, no input in errors."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+M = TypeVar("M", bound=Wire)
+
+
+def fault(
+    message: str, *, at: str = "", kind: Literal["invalid", "unsupported", "absent"] = "invalid"
+) -> PydanticCustomError:
+    """To raise from a validator; `at` is the path below the validated value, such as `.name`."""
+    return PydanticCustomError(kind, "{message}", {"message": message, "at": at})
+
+
+def read_body(
+    body: bytes, model: type[M], table: Mapping[str, Class], unknown_fields: str = "refuse"
+) -> tuple[M, tuple[str, ...]]:
+    """The model, and the unknown names that were skipped under `unknown_fields = "report"`.
+
+    Raises InvalidValue, MissingParameter or UnsupportedParameter.
+    """
+    value = without_nulls(read_json(body))
+    if not isinstance(value, dict):
+        raise InvalidValue("The body must be a JSON object.")
+    skipped: list[str] = []
+    while True:
+        try:
+            return model.model_validate(value), tuple(skipped)
+        except ValidationError as problem:
+            errors = problem.errors(include_url=False, include_input=False)
+        unknown = [error for error in errors if error["type"] == "extra_forbidden"]
+        strange = [error for error in unknown if class_of(table, _pattern(error["loc"])) is None]
+        if unknown_fields != "report" or not strange:
+            raise _telling(errors, table)
+        for error in strange:
+            _remove(value, error["loc"])
+            skipped.append(_path(error["loc"]))
+
+
+def read_json(body: bytes) -> Any:
+    """Strict JSON: UTF-8, no NaN or infinities, no lone surrogates, no duplicate keys, at most 64 levels."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        reason = str(problem).split(":")[0]  # the rest is a position, which is harmless but long
+        raise InvalidValue(f"The body is not valid JSON: {reason} (character {problem.pos}).") from None
+    _refuse_depth(value)
+    # Two readers of one body may each take another of two equal keys; nobody means to send both.
+    json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=_unread, parse_float=_unread)
+    return value
+
+
+def without_nulls(value: Any) -> Any:
+    """The same value without null members: null means absent."""
+    if isinstance(value, dict):
+        return {
+            key: item if key in OPAQUE else without_nulls(item)
+            for key, item in value.items()
+            if item is not None
+        }
+    if isinstance(value, list):
+        return [without_nulls(item) if isinstance(item, dict | list) else item for item in value]
+    return value
+
+
+def _refuse_depth(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for node in level
+            for item in (node.values() if isinstance(node, dict) else node)
+            if isinstance(item, dict | list)
+        ]
+    if level:
+        raise InvalidValue(f"The body is nested deeper than {DEEPEST} levels.")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > 1 and len({key for key, _ in pairs}) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidValue(f"The key {twice[:64]!r} occurs twice in one object.", param=twice[:64])
+
+
+def _unread(text: str) -> None:
+    """Numbers were read by orjson already; int() of a long digit string would be slow or refused."""
+
+
+def _telling(errors: list[ErrorDetails], table: Mapping[str, Class]) -> ServerError:
+    """The one error to report: what is not offered before what is malformed before what is missing."""
+    ranked: dict[type[ServerError], ServerError] = {}
+    for error in errors:
+        found = _as_refusal(error, table)
+        ranked.setdefault(type(found), found)
+    for kind in (UnsupportedParameter, InvalidValue, MissingParameter):
+        if kind in ranked:
+            return ranked[kind]
+    raise AssertionError("a validation error without errors")
+
+
+def _as_refusal(error: ErrorDetails, table: Mapping[str, Class]) -> ServerError:
+    kind, loc = error["type"], error["loc"]
+    param = (_path(loc) + error.get("ctx", {}).get("at", "")).removeprefix(".")
+    pattern = _pattern(loc)
+    if kind == "extra_forbidden":
+        if class_of(table, pattern) == "R":
+            return UnsupportedParameter(
+                f"{param!r} is not supported by this server; leave it out.", param=param
+            )
+        return UnsupportedParameter(f"Unknown parameter {param!r}; leave it out.", param=param)
+    if kind == "missing":
+        return MissingParameter(f"{param!r} is required.", param=param)
+    said = f"{param!r}: {error['msg']}." if param else f"{error['msg']}."
+    chosen = kind in ("literal_error", "string_pattern_mismatch") and is_choice_of_features(table, pattern)
+    if kind == "absent":
+        return MissingParameter(said, param=param or None)
+    if kind == "unsupported" or chosen:
+        return UnsupportedParameter(said, param=param or None)
+    return InvalidValue(said, param=param or None)
+
+
+def _steps(loc: tuple[int | str, ...]) -> list[int | str]:
+    """Without the tags of unions, which are names of ours in angle brackets."""
+    return [step for step in loc if not (isinstance(step, str) and re.fullmatch(r"<\w+>|\[key\]", step))]
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    """("messages", 2, "content", "<parts>", 0, "type") → `messages[2].content[0].type`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in _steps(loc))
+    return path.removeprefix(".")[:LONGEST_PARAM]
+
+
+def _pattern(loc: tuple[int | str, ...]) -> str:
+    return "".join("[]" if isinstance(step, int) else f".{step}" for step in _steps(loc)).removeprefix(".")
+
+
+def _remove(value: Any, loc: tuple[int | str, ...]) -> None:
+    *way, last = _steps(loc)
+    for step in way:
+        value = value[step]
+    del value[last]
