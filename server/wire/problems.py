@@ -86,6 +86,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.RenderFailed: BUG,
     prompts.TemplateInvalid: BUG,
     prompts.PoolInvalid: BUG,
+    indexer.IndexerError: NO_SEARCH,
     indexer.UnknownStore: _refused(404, "not_found"),
     indexer.DatabaseRefused: NO_SEARCH,
     indexer.StoreBusy: NO_SEARCH,
