@@ -221,6 +221,7 @@ class Plan:
     pool_sha256: str | None = None
     generations: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)  # sources, demos, turns
+    echoed: tuple[str, ...] = ()  # what each prompt reads as, when turn.echo asks for it back
     stable_tokens: int = 0
     queue_seconds: float = 0.0
     retrieval_seconds: float = 0.0
