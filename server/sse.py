@@ -23,6 +23,7 @@ import orjson
 from server.records import Piece, Plan, Reply, Usage
 from server.wire.answers import usage_object
 from server.wire.chat_chunks import ChatChunks
+from server.wire.completion_chunks import CompletionChunks
 from server.wire.problems import problem_of
 from server.wire.provenance import fewshot_object
 
@@ -56,25 +57,46 @@ def chat_frames(
     reply: Callable[[], Reply],
     *,
     public_url: str = "",
+    first: asyncio.Future[Piece] | None = None,
     ping_seconds: float = PING_SECONDS,
 ) -> AsyncGenerator[bytes]:
-    """The body of a streamed chat answer. `reply` is called once, after the last piece.
+    """The body of a streamed chat answer.
 
-    Closing the iterator closes `pieces`, which aborts the engine request. The first piece is awaited in a
-    task of its own, so `pieces` must not hold a timeout or cancel scope open across a yield (PEP 789).
+    `reply` is called once, after the last piece. `first` is the first piece when somebody already waits for
+    it; otherwise it is awaited in a task of its own, so `pieces` must not hold a timeout or cancel scope open
+    across a yield (PEP 789). Closing the iterator closes `pieces`, which aborts the engine request.
     """
-    return _frames(plan, pieces, reply, ChatChunks(plan, public_url), ping_seconds)
+    return _frames(plan, pieces, reply, ChatChunks(plan, public_url), first, ping_seconds)
+
+
+def completion_frames(
+    plan: Plan,
+    pieces: AsyncIterator[Piece],
+    reply: Callable[[], Reply],
+    *,
+    public_url: str = "",
+    first: asyncio.Future[Piece] | None = None,
+    ping_seconds: float = PING_SECONDS,
+) -> AsyncGenerator[bytes]:
+    """The body of a streamed completion, on the terms of `chat_frames`; `public_url` has no use here."""
+    return _frames(plan, pieces, reply, CompletionChunks(plan), first, ping_seconds)
 
 
 async def _frames(
-    plan: Plan, pieces: AsyncIterator[Piece], reply: Callable[[], Reply], chunks: Chunks, ping_seconds: float
+    plan: Plan,
+    pieces: AsyncIterator[Piece],
+    reply: Callable[[], Reply],
+    chunks: Chunks,
+    first: asyncio.Future[Piece] | None,
+    ping_seconds: float,
 ) -> AsyncGenerator[bytes]:
-    stream = _Stream(plan, chunks)
-    first = asyncio.ensure_future(anext(pieces))
+    first = first or asyncio.ensure_future(anext(pieces))
     try:
         while not (await asyncio.wait({first}, timeout=ping_seconds))[0]:
             yield PING
-        yield stream.open(first.result())
+        stream = _Stream(plan, chunks)
+        if frames := stream.open(first.result()):
+            yield frames
         async for piece in pieces:
             if frames := stream.take(piece):
                 yield frames

@@ -157,7 +157,7 @@ def chat_body(reply: Reply, public_url: str = "") -> dict[str, Any]:
                     "refusal": None,
                     "annotations": annotations(choice.citations, public_url),
                 },
-                "logprobs": chat_logprobs(choice.logprobs),
+                "logprobs": chat_logprobs(choice.logprobs, turn.logprobs),
                 "finish_reason": choice.finish,
             }
             for choice in reply.choices

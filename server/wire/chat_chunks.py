@@ -50,7 +50,7 @@ class ChatChunks:
     def delta(self, piece: Piece, usage: bytes) -> bytes:
         """Empty when there is nothing to say. Called for every token, so it does as little as it can."""
         if piece.logprobs:
-            logprobs = orjson.dumps(chat_logprobs(piece.logprobs))
+            logprobs = orjson.dumps(chat_logprobs(piece.logprobs, self._plan.turn.logprobs))
         elif piece.text:
             logprobs = b"null"
         else:

@@ -170,7 +170,8 @@ def _steps(loc: tuple[int | str, ...]) -> list[int | str]:
 def _path(loc: tuple[int | str, ...]) -> str:
     """("messages", 2, "content", "<parts>", 0, "type") → `messages[2].content[0].type`."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in _steps(loc))
-    return path.removeprefix(".")[:LONGEST_PARAM]
+    # Printable ASCII: the names of skipped fields also travel in a header.
+    return re.sub(r"[^!-~]", "?", path.removeprefix("."))[:LONGEST_PARAM]
 
 
 def _pattern(loc: tuple[int | str, ...]) -> str:
