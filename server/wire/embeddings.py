@@ -30,7 +30,7 @@ class EmbeddingAsk:
 def _no_token_ids(value: Any) -> Any:
     if isinstance(value, list) and any(not isinstance(item, str) for item in value):
         raise fault(
-            "Token ids are not accepted, because ids of another tokenizer are noise to this model; send strings "
+            "Token ids are not accepted, because another tokenizer's are noise to this model; send strings "
             "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))",
             kind="unsupported",
         )
