@@ -1,0 +1,168 @@
+"""What is in the stores: reads of the catalogue. Writes are in `publishing`."""
+
+import difflib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+from ulid import ULID
+
+from indexer import schema
+from indexer.database import check_schema, open_database, writing
+from indexer.errors import EmbedderMismatch, UnknownStore
+from indexer.records import FileDigest, Generation, Segment, Store, StoreCounts
+from indexer.seams import Embedder
+
+FILE = "catalogue.db"
+_MANY = 500  # ids in one IN (…)
+
+
+class Catalogue:
+    """The database of one data folder. Every method is one transaction."""
+
+    def __init__(self, data: Path) -> None:
+        """Open or create `<data>/catalogue.db`; raises `DatabaseRefused`."""
+        self.data = data
+        self.engine = open_database(data / FILE)
+        check_schema(self.engine, schema.VERSION)
+        schema.metadata.create_all(self.engine)
+
+    def close(self) -> None:
+        """Release the connections."""
+        self.engine.dispose()
+
+    def stores(self) -> list[Store]:
+        """All stores by name."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(schema.stores).order_by(schema.stores.c.name))
+            return [_store(row) for row in rows.mappings()]
+
+    def store(self, name: str) -> Store:
+        """The store of that name or id; raises `UnknownStore` naming near ones."""
+        table = schema.stores
+        with self.engine.connect() as connection:
+            query = sa.select(table).where(sa.or_(table.c.id == name, table.c.name == name))
+            row = connection.execute(query).mappings().first()
+            if row is not None:
+                return _store(row)
+            names = list(connection.execute(sa.select(table.c.name)).scalars())
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see `fewshot stores`"
+        raise UnknownStore(f"no store '{name}'; {hint}")
+
+    def claim(self, name: str, embedder: Embedder) -> Store:
+        """The store of that name, created for this embedder if there is none.
+
+        Raises `EmbedderMismatch` when the store holds another embedder's vectors.
+        """
+        try:
+            store = self.store(name)
+        except UnknownStore:
+            with writing(self.engine) as connection:
+                connection.execute(
+                    schema.stores.insert().prefix_with("OR IGNORE"),
+                    {
+                        "id": f"vs_{ULID()}",
+                        "name": name,
+                        "embedder": embedder.name,
+                        "embedder_digest": embedder.digest,
+                        "dimension": embedder.dimension,
+                        "generation": 0,
+                        "created_at": int(time.time()),
+                    },
+                )
+            store = self.store(name)
+        check_embedder(store, embedder)
+        return store
+
+    def counts(self, store: Store) -> StoreCounts:
+        """Live files, documents and chunks."""
+        files, documents, chunks = schema.files, schema.documents, schema.chunks
+        mine = files.c.store_id == store.id
+        live = sa.and_(mine, documents.c.file_id == files.c.id, documents.c.died.is_(None))
+        with self.engine.connect() as connection:
+            return StoreCounts(
+                files=_count(connection, files, mine, files.c.state != "failed"),
+                failed=_count(connection, files, mine, files.c.state == "failed"),
+                documents=connection.execute(
+                    sa.select(sa.func.count()).select_from(documents).join(files).where(live)
+                ).scalar_one(),
+                chunks=_count(connection, chunks, chunks.c.store_id == store.id, chunks.c.died.is_(None)),
+            )
+
+    def generation(self, store_id: str) -> Generation:
+        """The newest published generation."""
+        stores, segments, chunks = schema.stores, schema.segments, schema.chunks
+        with self.engine.connect() as connection:  # one transaction: the three reads agree
+            number = connection.execute(
+                sa.select(stores.c.generation).where(stores.c.id == store_id)
+            ).scalar_one()
+            rows = connection.execute(
+                sa.select(segments).where(segments.c.store_id == store_id).order_by(segments.c.id)
+            ).mappings()
+            dead = connection.execute(
+                sa.select(chunks.c.id).where(chunks.c.store_id == store_id, chunks.c.died.is_not(None))
+            ).scalars()
+            return Generation(store_id, number, tuple(map(_segment, rows)), frozenset(dead))
+
+    def numbers(self, store_ids: Iterable[str]) -> dict[str, int]:
+        """The newest generation number of each store."""
+        stores = schema.stores
+        query = sa.select(stores.c.id, stores.c.generation).where(stores.c.id.in_(list(store_ids)))
+        with self.engine.connect() as connection:
+            return {row.id: row.generation for row in connection.execute(query)}
+
+    def passages(self, ids: Sequence[int], numbers: Mapping[str, int]) -> dict[int, sa.RowMapping]:
+        """Rows of the visible ones among these chunks, joined with document and file."""
+        chunks, documents, files = schema.chunks, schema.documents, schema.files
+        seen = sa.or_(
+            *(
+                sa.and_(
+                    chunks.c.store_id == store,
+                    sa.or_(chunks.c.died.is_(None), chunks.c.died > number),
+                )
+                for store, number in numbers.items()
+            )
+        )
+        query = (
+            sa.select(
+                chunks,
+                documents.c.file_id,
+                documents.c.external_id,
+                documents.c.title,
+                documents.c.attributes,
+                files.c.filename,
+            )
+            .join(documents, documents.c.id == chunks.c.document_id)
+            .join(files, files.c.id == documents.c.file_id)
+        )
+        found: dict[int, sa.RowMapping] = {}
+        with self.engine.connect() as connection:
+            for at in range(0, len(ids), _MANY):
+                rows = connection.execute(query.where(chunks.c.id.in_(ids[at : at + _MANY]), seen))
+                found.update((row["id"], row) for row in rows.mappings())
+        return found
+
+
+def check_embedder(store: Store, embedder: Embedder) -> None:
+    """Raise `EmbedderMismatch` unless the store's vectors are this embedder's."""
+    if store.embedder_digest != embedder.digest:
+        raise EmbedderMismatch(
+            f"store '{store.name}' was built with {store.embedder} ({store.embedder_digest[:12]}), not "
+            f"{embedder.name} ({embedder.digest[:12]}): use --embedder {store.embedder}, or another store"
+        )
+
+
+def _store(row: sa.RowMapping) -> Store:
+    return Store(**row)
+
+
+def _segment(row: sa.RowMapping) -> Segment:
+    files = {name: FileDigest(*pair) for name, pair in row["files"].items()}
+    return Segment(row["id"], row["store_id"], row["chunks"], files)
+
+
+def _count(connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+    query = sa.select(sa.func.count()).select_from(table).where(*conditions)
+    return connection.execute(query).scalar_one()

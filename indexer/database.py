@@ -1,0 +1,98 @@
+"""The one door to SQLite: which library, which settings, which schema version.
+
+One SQLite per process: two copies of the library break each other's POSIX locks
+(sqlite.org/howtocorrupt.html), so the standard `sqlite3` module never opens our files.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2 as sqlite  # type: ignore[import-untyped]
+import sqlalchemy as sa
+
+from indexer.errors import DatabaseRefused
+
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=ON",
+    "trusted_schema=OFF",
+    "busy_timeout=5000",
+)
+OLDEST = (3, 51, 3)  # up to 3.51.2, WAL mode can lose committed writes (sqlite.org/wal.html)
+WITHDRAWN = (3, 52, 0)
+
+
+def check_library(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:
+    """Raise `DatabaseRefused` unless this SQLite keeps committed writes in WAL mode."""
+    if version < OLDEST or version == WITHDRAWN:
+        found = ".".join(map(str, version))
+        raise DatabaseRefused(
+            f"SQLite {found} can lose committed writes in WAL mode; 3.51.3 or newer (not 3.52.0) is needed: "
+            "install the package pysqlite3 0.6.1 or newer"
+        )
+
+
+def open_database(path: Path) -> sa.Engine:
+    """An engine on the database at `path`, created if missing, with its folder.
+
+    Raises `DatabaseRefused` when the library is unsafe or the file is not a database.
+    """
+    check_library()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        module=sqlite,
+        connect_args={"check_same_thread": False, "timeout": 5.0},
+        poolclass=sa.QueuePool,
+        pool_size=8,
+        max_overflow=24,
+    )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+    except sa.exc.DatabaseError as error:
+        engine.dispose()
+        raise DatabaseRefused(
+            f"{path} cannot be opened as a database ({error.orig}); restore it from a backup, or move it away"
+        ) from error
+    return engine
+
+
+def check_schema(engine: sa.Engine, version: int) -> None:
+    """Raise `DatabaseRefused` if the file was written by newer code; stamp an unstamped file."""
+    with writing(engine) as connection:
+        found = int(connection.execute(sa.text("PRAGMA user_version")).scalar_one())
+        if found > version:
+            raise DatabaseRefused(
+                f"{engine.url.database} has schema {found}, this release knows {version}: "
+                "upgrade fewshot, or restore the backup taken before the upgrade"
+            )
+        if found < version:
+            connection.execute(sa.text(f"PRAGMA user_version = {int(version)}"))
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One write transaction: takes the write lock at its start, commits at the end."""
+    with engine.connect() as connection:
+        connection = connection.execution_options(immediate=True)
+        with connection.begin():
+            yield connection
+
+
+def _prepare(raw: Any, _record: object) -> None:
+    raw.isolation_level = None  # we begin our own transactions, see _begin
+    for pragma in PRAGMAS:
+        raw.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A deferred transaction that turns into a writer fails at once instead of waiting its turn.
+    immediate = connection.get_execution_options().get("immediate")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

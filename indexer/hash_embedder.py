@@ -1,0 +1,50 @@
+"""An embedder without a model: same text, same vector. For tests and smoke set-ups.
+
+Each term is hashed to a signed coordinate (feature hashing, Weinberger et al. 2009), so texts
+that share words are near; meaning is beyond it.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from indexer.seams import Vectors
+from indexer.words import CJK, words
+
+_TOKENS = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
+
+
+class HashEmbedder:
+    """Bag of hashed words, unit length."""
+
+    def __init__(self, dimension: int = 256, max_tokens: int = 256) -> None:
+        self.dimension = dimension
+        self.max_tokens = max_tokens
+        self.name = "hash"
+        self.digest = hashlib.sha256(f"hash-1 {dimension} {max_tokens}".encode()).hexdigest()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Words, single CJK characters and punctuation marks."""
+        return [len(_TOKENS.findall(text)) for text in texts]
+
+    def grasp(self, text: str) -> float:
+        """1: hashing knows every word equally well."""
+        return 1.0
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit rows, shape (n, dimension)."""
+        rows = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word, times in Counter(words(text)).items():
+                digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+                row[digest % self.dimension] += (1.0 if digest >> 63 else -1.0) * (1.0 + np.log(times))
+            if not row.any():  # no words, or they cancelled: still a unit vector
+                row[0] = 1.0
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+    def query(self, text: str) -> Vectors:
+        """One unit vector, shape (dimension,)."""
+        return np.asarray(self.passages([text])[0])

@@ -1,0 +1,155 @@
+"""BM25 over terms of any script: the only file that imports tantivy.
+
+Each segment is an immutable tantivy index of its own. So that scores mean the same in all of
+them, a query's terms are weighted by the inverse document frequency over all segments together.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tantivy
+
+from indexer.errors import StoreDamaged
+from indexer.records import Ranked
+from indexer.seams import Ids
+from indexer.words import words
+
+FOLDER = "keywords"
+NONE = np.empty(0, dtype=np.int64)
+MOST_TERMS = 256  # of a query; the rarest are kept
+_HEAP_BYTES = 32_000_000
+_SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
+
+_SCHEMA = (
+    tantivy.SchemaBuilder()
+    .add_integer_field("id", indexed=True, fast=True)
+    .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
+    .build()
+)
+_STEM = (
+    tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+    .filter(tantivy.Filter.stemmer("english"))
+    .build()
+)
+
+
+def terms(text: str) -> list[str]:
+    """Index terms of a text: words of any script, English ones stemmed."""
+    return _STEM.analyze(" ".join(words(text)))
+
+
+class TantivyKeywords:
+    """A `KeywordIndex` in one folder. One writer; readers see what was there when they opened."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the index in `folder`, or start one if the folder is empty.
+
+        Raises `StoreDamaged` when the folder does not hold a readable index.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._index = tantivy.Index(_SCHEMA, path=str(folder))
+            self._searcher = self._index.searcher()
+        except (ValueError, OSError) as error:
+            raise StoreDamaged(f"{folder} is not a readable keyword index") from error
+        self._folder = folder
+
+    def add(self, ids: Ids, texts: Sequence[str]) -> None:
+        """Index one text per id, in one commit."""
+        writer = self._index.writer(_HEAP_BYTES, 1)
+        for row, text in zip(ids.tolist(), texts, strict=True):
+            document = tantivy.Document()
+            document.add_integer("id", row)
+            document.add_text("terms", " ".join(terms(text)))
+            writer.add_document(document)
+        self._commit(writer)
+
+    def remove(self, ids: Ids) -> None:
+        """Drop texts by id; unknown ids are ignored."""
+        writer = self._index.writer(_HEAP_BYTES, 1)
+        for row in ids.tolist():
+            writer.delete_documents_by_term("id", row)
+        self._commit(writer)
+
+    def match(self, query: str, top: int, hidden: Ids = NONE) -> Ranked:
+        """At most `top` ids by decreasing BM25, never one of `hidden`."""
+        return match([self], query, top, hidden)[0]
+
+    @property
+    def size(self) -> int:
+        """Texts in the index."""
+        return self._searcher.num_docs
+
+    def frequency(self, term: str) -> int:
+        """Texts that contain the term."""
+        return self._searcher.doc_freq("terms", term)
+
+    def ids(self) -> Ids:
+        """All ids in the index, sorted."""
+        found = self._searcher.search(tantivy.Query.all_query(), max(1, self.size))
+        rows = self._searcher.fast_field_values("id", [address for _, address in found.hits])
+        return np.sort(np.array(rows, dtype=np.int64))
+
+    def scores(self, weights: dict[str, float], top: int, hidden: frozenset[int]) -> list[tuple[float, int]]:
+        """(score, id) of the best `top` visible texts; weights multiply tantivy's own BM25."""
+        clauses = [
+            (tantivy.Occur.Should, tantivy.Query.boost_query(
+                tantivy.Query.term_query(_SCHEMA, "terms", term, "freq"), weight))
+            for term, weight in weights.items()
+        ]  # fmt: skip
+        query = tantivy.Query.boolean_query(clauses)
+        wanted = top
+        while True:
+            hits = self._searcher.search(query, wanted, count=False).hits
+            rows = self._searcher.fast_field_values("id", [address for _, address in hits])
+            pairs = [
+                (float(hit[0]), int(row))
+                for hit, row in zip(hits, rows, strict=True)
+                if row is not None and row not in hidden
+            ]
+            if len(pairs) >= top or len(hits) < wanted:
+                return pairs[:top]
+            wanted *= 4  # hidden texts took the places: look deeper
+
+    def _commit(self, writer: tantivy.IndexWriter) -> None:
+        writer.commit()
+        writer.wait_merging_threads()
+        self._index.reload()
+        self._searcher = self._index.searcher()
+
+
+def match(
+    segments: Sequence[TantivyKeywords], query: str, top: int, hidden: Ids = NONE
+) -> tuple[Ranked, float]:
+    """The best `top` of several indexes together, and the most that any text could score.
+
+    The second value is the sum of (k1 + 1) · idf over the query's terms, the limit of BM25
+    when every term is repeated for ever; a score divided by it says how much of the query was met.
+    """
+    wanted = Counter(terms(query))
+    total = sum(segment.size for segment in segments)
+    if not wanted or not total or top <= 0:
+        return Ranked((), ()), 0.0
+    local = [{term: segment.frequency(term) for term in wanted} for segment in segments]
+    everywhere = {term: sum(frequencies[term] for frequencies in local) for term in wanted}
+    rarest = sorted(wanted, key=lambda term: (everywhere[term], term))[:MOST_TERMS]
+    weight = {term: wanted[term] * _idf(total, everywhere[term]) for term in rarest}
+    dead = frozenset(hidden.tolist())
+    pairs: list[tuple[float, int]] = []
+    for segment, frequencies in zip(segments, local, strict=True):
+        boosts = {
+            term: weight[term] / _idf(segment.size, frequencies[term]) for term in rarest if frequencies[term]
+        }
+        if boosts:
+            pairs.extend((-score, row) for score, row in segment.scores(boosts, top, dead))
+    pairs.sort()
+    ranked = Ranked(tuple(row for _, row in pairs[:top]), tuple(-score for score, _ in pairs[:top]))
+    return ranked, _SATURATION * sum(weight.values())
+
+
+def _idf(texts: int, frequency: int) -> float:
+    # Robertson/Sparck Jones with +1 inside the logarithm, as in Lucene and tantivy: never negative.
+    return math.log(1 + (texts - frequency + 0.5) / (frequency + 0.5))

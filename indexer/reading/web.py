@@ -1,0 +1,70 @@
+"""HTML to Markdown: structure and link targets stay, scripts and pictures go."""
+
+import re
+from typing import Any
+
+from bs4 import BeautifulSoup, Tag
+from markdownify import MarkdownConverter
+
+from indexer.reading.decoding import clean, decode
+from indexer.records import Document, Section
+
+_SILENT = ("script", "style", "noscript", "template", "svg", "iframe", "object", "head", "math annotation")
+_WIDEST_SPAN = 32  # repeated cells; a page may claim any number
+_BLANK = re.compile(r"[ \t]+\n|\n{3,}")
+
+
+def read_html(data: bytes) -> Document:
+    """The page as one section."""
+    soup = BeautifulSoup(decode(data), "lxml")
+    title = soup.title.get_text(" ", strip=True) if soup.title else ""
+    return Document(title, (Section(to_markdown(soup)),), "html")
+
+
+def to_markdown(soup: BeautifulSoup) -> str:
+    """Markdown of a parsed page; merged cells are repeated, so that each row tells all of itself."""
+    for silent in soup.select(", ".join(_SILENT)):
+        silent.decompose()
+    for picture in soup.find_all("img"):
+        picture.replace_with(str(picture.get("alt") or ""))
+    for table in soup.find_all("table"):
+        _spread(soup, table)
+    converter = MarkdownConverter(
+        heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False
+    )
+    text = clean(str(converter.convert_soup(soup)))
+    return _BLANK.sub(lambda found: "\n\n" if found[0].startswith("\n") else "\n", text).strip() + "\n"
+
+
+def _spread(soup: BeautifulSoup, table: Tag) -> None:
+    below: dict[int, list[Any]] = {}  # column -> [rows still to fill, cell]
+    for row in table.find_all("tr"):
+        if row.find_parent("table") is not table:
+            continue
+        column = 0
+        for cell in [*row.find_all(["td", "th"], recursive=False), None]:
+            while below.get(column, [0])[0] > 0:
+                below[column][0] -= 1
+                copy = _copy(soup, below[column][1])
+                row.append(copy) if cell is None else cell.insert_before(copy)
+                column += 1
+            if cell is None:
+                break
+            width, height = _span(cell, "colspan"), _span(cell, "rowspan")
+            for extra in range(width):
+                if height > 1:
+                    below[column + extra] = [height - 1, cell]
+                if extra:
+                    cell.insert_after(_copy(soup, cell))
+            column += width
+
+
+def _span(cell: Tag, which: str) -> int:
+    value = str(cell.attrs.pop(which, "1"))
+    return max(1, min(_WIDEST_SPAN, int(value))) if value.isdecimal() else 1
+
+
+def _copy(soup: BeautifulSoup, cell: Tag) -> Tag:
+    copy = soup.new_tag(cell.name)
+    copy.string = cell.get_text(" ", strip=True)
+    return copy

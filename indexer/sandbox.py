@@ -1,0 +1,114 @@
+"""Reads untrusted documents in a killable child: the parent never parses.
+
+A warm fork server (`indexer.reading.child`) forks one child per document under limits of memory,
+time, open files and, where the host allows it, without a network.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from indexer import errors
+from indexer.reading.child import HEADER
+from indexer.records import Document, Reading, Section
+
+BASE_SECONDS = 10.0
+SECONDS_PER_MIB = 1.0
+MOST_SECONDS = 300.0
+MOST_BYTES = 256 << 20
+
+
+class Sandbox:
+    """A `Reader` that survives whatever it reads. Calls from several threads take turns."""
+
+    def __init__(self, base_seconds: float = BASE_SECONDS) -> None:
+        self._base_seconds = base_seconds
+        self._turn = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self.isolated = False  # whether readers are cut off from the network; known after a start
+
+    def __call__(self, data: bytes, name: str, first_line: int = 1) -> Reading:
+        """All documents in `data`; raises a subclass of `Unreadable`."""
+        if len(data) > MOST_BYTES:
+            raise errors.UnsafeDocument(
+                f"{len(data) >> 20} MiB: at most {MOST_BYTES >> 20} MiB are read; split it"
+            )
+        seconds = min(MOST_SECONDS, self._base_seconds + SECONDS_PER_MIB * len(data) / (1 << 20))
+        request = orjson.dumps({"name": name, "first_line": first_line, "seconds": seconds})
+        with self._turn:
+            try:
+                answer = self._ask(request, data)
+            except (OSError, EOFError) as error:
+                self._stop()
+                raise errors.ReaderStopped("the reading process died; ingest the file again") from error
+        return _reading(answer)
+
+    def close(self) -> None:
+        """Stop the fork server."""
+        with self._turn:
+            self._stop()
+
+    def _ask(self, request: bytes, data: bytes) -> dict[str, Any]:
+        server = self._server or self._start()
+        assert server.stdin is not None  # opened with PIPE
+        server.stdin.write(HEADER.pack(len(request), len(data)) + request)
+        server.stdin.write(data)
+        server.stdin.flush()
+        return self._receive(server)
+
+    def _receive(self, server: subprocess.Popen[bytes]) -> dict[str, Any]:
+        assert server.stdout is not None  # opened with PIPE
+        head = server.stdout.read(HEADER.size)
+        if len(head) < HEADER.size:
+            raise EOFError
+        answer: dict[str, Any] = orjson.loads(server.stdout.read(HEADER.unpack(head)[0]))
+        return answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",  # thread pools grow with cores and eat address space
+            "MALLOC_ARENA_MAX": "2",
+            "LC_ALL": "C.UTF-8",
+        }
+        server = subprocess.Popen(
+            [sys.executable, "-m", "indexer.reading.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+        self._server = server
+        self.isolated = bool(self._receive(server)["isolated"])
+        return server
+
+    def _stop(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        for pipe in (server.stdin, server.stdout):
+            if pipe is not None:
+                pipe.close()  # the end of its input ends the server
+        try:
+            server.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _reading(answer: Mapping[str, Any]) -> Reading:
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    documents = tuple(
+        Document(title, tuple(Section(text, page) for text, page in sections), kind, external_id, attributes)
+        for title, sections, kind, external_id, attributes in answer["documents"]
+    )
+    return Reading(documents, tuple(answer["errors"]), tuple(answer["warnings"]))

@@ -1,0 +1,26 @@
+"""Text to index terms, for every script.
+
+Words are lower-cased runs of letters and digits. Chinese, Japanese and Korean write without
+reliable spaces, so a run of their characters becomes its characters and its overlapping pairs.
+"""
+
+import re
+import unicodedata
+
+CJK = (  # kana, Han, Hangul: ranges for a character class
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff"
+)
+_RUNS = re.compile(rf"([{CJK}]+)|([^\W_{CJK}]+)")
+
+
+def words(text: str) -> list[str]:
+    """Terms of a text in reading order; compatibility forms are folded (NFKC)."""
+    found: list[str] = []
+    for run, word in _RUNS.findall(unicodedata.normalize("NFKC", text).lower()):
+        if word:
+            found.append(word)
+        else:
+            found.extend(run)
+            found.extend(run[at : at + 2] for at in range(len(run) - 1))
+    return found
