@@ -1,1 +1,95 @@
-"""The `fewshot` command."""
+"""The `fewshot` command: parses, calls one function, prints. Heavy libraries load with their command."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from server.settings import Settings, SettingsRefused, load_settings
+
+# command → module:attribute; the module is imported only when the command is used.
+LAZY = {
+    "ask": "server.asking:ask",
+    "experiment": "prompts.cli:experiment",
+    "ingest": "indexer.cli:ingest",
+    "keys": "server.administration:keys",
+    "models": "server.administration:models",
+    "prompts": "prompts.cli:prompts",
+    "search": "indexer.cli:search",
+    "serve": "server.serving:serve",
+    "settings": "server.administration:settings",
+    "stores": "indexer.cli:stores",
+    "verify": "indexer.cli:verify",
+}
+ABOUT = {  # so that `fewshot --help` imports nothing
+    "ask": "Ask a question of your documents.",
+    "ingest": "Chunk, embed and index files and folders.",
+    "keys": "Create, list and revoke API keys.",
+    "models": "Fetch the default models.",
+    "prompts": "Look at templates and check them.",
+    "search": "Search a store.",
+    "serve": "Serve the OpenAI-compatible endpoint.",
+    "settings": "Show every setting and where it comes from.",
+    "stores": "List the stores.",
+    "verify": "Check that catalogue and indexes agree.",
+}
+EXIT_CONFIGURATION = 78  # sysexits.h EX_CONFIG: a supervisor should not restart this
+
+
+class Refusal(click.ClickException):
+    """The configuration cannot be used."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+class LazyGroup(click.Group):
+    """Commands by name; each is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(ABOUT)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ABOUT:
+            return None
+        module, _, attribute = LAZY[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(ABOUT.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings file instead of ./fewshot.toml (or FEWSHOT_CONFIG).",
+)
+@click.version_option(package_name="fewshot")
+@click.pass_context
+def main(context: click.Context, config: Path | None) -> None:
+    """One OpenAI-compatible endpoint for a language model, worked examples and your documents."""
+    try:
+        settings = load_settings(config)
+    except SettingsRefused as problem:
+        raise Refusal(str(problem)) from None
+    context.obj = settings
+    context.default_map = defaults_of(settings)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def defaults_of(settings: Settings) -> dict[str, Any]:
+    """What the settings file means to the rooms that know no settings: defaults of their options."""
+    common = {
+        "data": str(settings.paths.data),
+        "cache": str(settings.paths.cache),
+        "embedder": settings.retrieval.embedder,
+    }
+    return {command: common for command in ("ingest", "search", "stores", "verify")}
+
+
+if __name__ == "__main__":
+    main()

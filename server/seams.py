@@ -1,10 +1,14 @@
 """What the server asks of the parts that have alternatives. One method where one will do."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer.records import Hits
-from prompts.records import Message
+from prompts.demos import Picked
+from prompts.records import Message, Template
 from server.records import Limits, ModelProfile, Piece, Search
 
 
@@ -33,7 +37,7 @@ class Decoder(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    def decode(self, prompt: tuple[int, ...], limits: Limits, *, request_id: str) -> AsyncIterator[Piece]:
+    def decode(self, prompt: tuple[int, ...], limits: Limits, *, request_id: str) -> AsyncGenerator[Piece]:
         """Pieces of `limits.n` choices, interleaved.
 
         Raises EngineUnavailable when the engine is dead or not yet up.
@@ -52,4 +56,42 @@ class Retriever(Protocol):
 
     async def search(self, question: str, search: Search, *, top: int) -> Hits:
         """Raises UnknownStore for a name that is none, RetrievalUnavailable when a store cannot answer."""
+        ...
+
+    async def alive(self) -> bool:
+        """Whether the catalogue can be read."""
+        ...
+
+
+class Demos(Protocol):
+    """The pool of worked examples."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Digest of the pool; None when there is none."""
+        ...
+
+    async def pick(self, question: str, count: int, template: Template) -> Picked:
+        """At most `count` examples in the order in which they are to be read, by the template's strategy."""
+        ...
+
+
+class Embeddings(Protocol):
+    """The embedding model as /v1/embeddings serves it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        ...
+
+    async def embed(self, texts: Sequence[str], *, as_query: bool) -> NDArray[np.float32]:
+        """Unit rows, shape (n, dimension)."""
         ...

@@ -72,9 +72,7 @@ class Engine(Section):
     kind: Literal["vllm", "echo"] = Field(
         "vllm", description="echo answers without a model: smoke tests, overhead benchmarks"
     )
-    model: str = Field(
-        "smollm2-135m-instruct", description="name in the model cache, a folder, or a hub id"
-    )
+    model: str = Field("smollm2-135m-instruct", description="name in the model cache, a folder, or a hub id")
     context: int = Field(2048, ge=128, description="longest prompt + answer, tokens")
     batch: int = Field(16, ge=1, description="sequences decoded together")
     dtype: str = Field("auto", description="auto: float32 on a CPU, the model's own on a GPU")
@@ -124,7 +122,7 @@ class Settings(Section):
         if self.server.host not in LOOPBACK and not self.auth.enabled:
             raise ValueError(
                 f"server.host = {self.server.host!r} is reachable from other machines, but auth.enabled is "
-                "false. Set auth.enabled = true and make a key with `fewshot keys create`, or bind to 127.0.0.1"
+                "false. Set auth.enabled = true and make a key with `fewshot keys create`, or use 127.0.0.1"
             )
         return self
 
@@ -134,7 +132,9 @@ class Settings(Section):
 
 
 def load_settings(
-    config: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings in force: defaults < file < FEWSHOT_* < overrides (`{"server": {"port": 9000}}`).
 
@@ -153,6 +153,21 @@ def load_settings(
     for layer in (_from_environment(environ), overrides or {}):
         for section, entries in layer.items():
             values[section] = {**values.get(section, {}), **entries}
+    return _checked(values)
+
+
+def overridden(settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The settings with some keys replaced, such as by options of a command. None means: as it was.
+
+    Raises SettingsRefused.
+    """
+    values = settings.model_dump()
+    for section, entries in overrides.items():
+        values[section] |= {name: value for name, value in entries.items() if value is not None}
+    return _checked(values)
+
+
+def _checked(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as problem:

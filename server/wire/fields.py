@@ -35,7 +35,8 @@ _SHARED: Mapping[str, Class] = {
 
 CHAT: Mapping[str, Class] = {
     **_SHARED,
-    **_all("H", "messages max_completion_tokens top_logprobs response_format tools tool_choice"),
+    **_all("H", "messages messages[].role messages[].content"),
+    **_all("H", "max_completion_tokens top_logprobs response_format tools tool_choice"),
     **_all("H", "chat_template_kwargs chat_template_kwargs.enable_thinking"),
     **_all("R", "chat_template_kwargs.*"),
     **_all("I", "store reasoning_effort verbosity modalities"),

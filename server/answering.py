@@ -1,0 +1,215 @@
+"""One answer as it comes: decoded, cited, timed, journalled, whichever way it ends."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Literal
+
+from server.admission import Ticket
+from server.citing import Citer
+from server.engine import Engine
+from server.errors import DeadlineExceeded
+from server.journal import Journal
+from server.metrics import Metrics
+from server.records import Choice, FinishReason, Piece, Plan, Reply, TokenLogprob, Usage
+from server.seams import Decoder
+
+
+class ChoiceSoFar:
+    """One choice, growing."""
+
+    def __init__(self, citer: Citer | None) -> None:
+        self.citer = citer
+        self.texts: list[str] = []
+        self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+        self.finish: FinishReason | None = None
+
+    def take(self, piece: Piece) -> Piece:
+        """The piece as it may be shown: possible markers held back, citations with the last one."""
+        self.tokens += piece.tokens
+        if piece.logprobs:
+            self.logprobs += piece.logprobs
+        if piece.prompt_logprobs is not None:
+            self.prompt_logprobs = piece.prompt_logprobs
+        self.finish = piece.finish or self.finish
+        if self.citer is not None:
+            text = self.citer.feed(piece.text)
+            if piece.finish:
+                text += self.citer.finish()
+                piece = replace(piece, text=text, citations=self.citer.citations)
+            elif text is not piece.text:
+                piece = replace(piece, text=text)
+        self.texts.append(piece.text)
+        return piece
+
+    def choice(self, index: int) -> Choice:
+        return Choice(
+            index=index,
+            text="".join(self.texts),
+            tokens=tuple(self.tokens),
+            finish=self.finish or "stop",
+            logprobs=tuple(self.logprobs) if self.logprobs else None,
+            prompt_logprobs=self.prompt_logprobs,
+            citations=self.citer.citations if self.citer else (),
+        )
+
+
+class Answer:
+    """The stream of one plan; `reply()` is whole once the stream is exhausted.
+
+    The ticket is given back when the stream ends, also when it is closed early.
+    """
+
+    def __init__(
+        self, plan: Plan, ticket: Ticket, *, engine: Engine, journal: Journal, metrics: Metrics
+    ) -> None:
+        self._plan = plan
+        self._ticket = ticket
+        self._engine = engine
+        self._journal = journal
+        self._metrics = metrics
+        citing = plan.grounding != "not_requested" and plan.turn.wishes.citations != "none"
+        citing = citing and plan.turn.schema is None  # JSON is left as the grammar made it
+        self._choices = [
+            ChoiceSoFar(Citer(plan.sources) if citing else None)
+            for _ in range(plan.limits.n * max(len(plan.prompts), 1))
+        ]
+        self._first_token_seconds: float | None = None
+        self._cached_tokens: dict[int, int] = {}
+        self._outcome: Literal["cancelled", "failed"] | None = None
+        self._total_seconds = 0.0
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
+        """Pieces to show, choices interleaved.
+
+        Raises DeadlineExceeded, EngineUnavailable. Close the iterator to abort the request in the engine.
+        """
+        try:
+            async with self._journal.recording(self._plan, self._ended), aclosing(self._decoded()) as decoded:
+                async for piece in decoded:
+                    if self._first_token_seconds is None:
+                        self._first_token_seconds = time.perf_counter() - self._plan.started
+                        self._engine.proved()
+                    if piece.index not in self._cached_tokens:
+                        self._cached_tokens[piece.index] = piece.cached_tokens
+                    yield self._choices[piece.index].take(piece)
+        finally:
+            self._ticket.leave()
+            self._metrics.replied(self.reply())
+
+    def reply(self) -> Reply:
+        """Everything said so far."""
+        choices = tuple(so_far.choice(index) for index, so_far in enumerate(self._choices))
+        finishes = [choice.finish for choice in choices]
+        return Reply(
+            plan=self._plan,
+            choices=choices,
+            usage=self.usage(),
+            outcome=self._outcome or ("length" if "length" in finishes else "stop"),
+            citations_dropped=sum(so_far.citer.dropped for so_far in self._choices if so_far.citer),
+            first_token_seconds=self._first_token_seconds,
+            total_seconds=self._total_seconds or time.perf_counter() - self._plan.started,
+        )
+
+    def usage(self) -> Usage:
+        if self._plan.refusal is not None:
+            return Usage(prompt_tokens=0, completion_tokens=0)
+        # The prompt is counted once however many choices; what was cached of it, as the first choice saw it.
+        firsts = range(0, len(self._choices), self._plan.limits.n)
+        return Usage(
+            prompt_tokens=self._plan.prompt_tokens,
+            completion_tokens=sum(len(so_far.tokens) for so_far in self._choices),
+            cached_tokens=sum(self._cached_tokens.get(index, 0) for index in firsts),
+        )
+
+    def _ended(self, outcome: Literal["cancelled", "failed"] | None) -> Reply:
+        self._outcome = outcome
+        self._total_seconds = time.perf_counter() - self._plan.started
+        return self.reply()
+
+    async def _decoded(self) -> AsyncGenerator[Piece]:
+        """Pieces from the engine until the deadline, which falls only on our own waiting."""
+        plan = self._plan
+        if plan.refusal is not None:
+            for index in range(plan.limits.n):
+                yield Piece(index=index, text=plan.refusal, finish="stop")
+            return
+        late = False
+        waiting: asyncio.Task[Any] | None = None  # whoever waits for the engine now; callers may change tasks
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            if waiting is not None:
+                waiting.cancel()
+
+        timer = asyncio.get_running_loop().call_later(max(self._ticket.seconds_left, 0), expire)
+        try:
+            async with aclosing(_decode_all(self._engine.decoder, plan)) as pieces:
+                while not late:
+                    waiting = asyncio.current_task()
+                    piece = await anext(pieces, None)
+                    waiting = None
+                    if piece is None:
+                        return
+                    yield piece if plan.turn.max_tokens != 0 else _prompt_only(piece)
+        except asyncio.CancelledError:
+            if not late or waiting is None:
+                raise
+            waiting.uncancel()
+        finally:
+            timer.cancel()
+        raise DeadlineExceeded("the answer did not end within the request's deadline; ask for fewer tokens")
+
+
+def _prompt_only(piece: Piece) -> Piece:
+    """max_tokens 0 with echo asks for the prompt alone; engines generate one token all the same."""
+    return replace(piece, text="", tokens=(), logprobs=None, finish=piece.finish and "length")
+
+
+def _decode_all(decoder: Decoder, plan: Plan) -> AsyncGenerator[Piece]:
+    turn, limits = plan.turn, plan.limits
+    if len(plan.prompts) == 1:
+        return decoder.decode(plan.prompts[0], limits, request_id=turn.id)
+    streams = [
+        decoder.decode(prompt, limits, request_id=f"{turn.id}-{number}")
+        for number, prompt in enumerate(plan.prompts)
+    ]
+    return _merged(streams, limits.n)
+
+
+async def _merged(streams: Sequence[AsyncGenerator[Piece]], n: int) -> AsyncGenerator[Piece]:
+    """Several prompts' pieces as they come; choice indexes are prompt-major."""
+    ready: asyncio.Queue[Piece | None] = asyncio.Queue(maxsize=64)
+
+    async def pump(number: int, stream: AsyncGenerator[Piece]) -> None:
+        async with aclosing(stream) as pieces:
+            async for piece in pieces:
+                await ready.put(replace(piece, index=number * n + piece.index))
+
+    async def all_of_them() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, stream in enumerate(streams):
+                    group.create_task(pump(number, stream))
+        finally:
+            await ready.put(None)
+
+    running = asyncio.create_task(all_of_them())
+    try:
+        while (piece := await ready.get()) is not None:
+            yield piece
+        try:
+            await running
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+    finally:
+        running.cancel()
+        while not running.done():  # a pump may be waiting for room in the queue
+            while not ready.empty():
+                ready.get_nowait()
+            await asyncio.sleep(0)

@@ -1,0 +1,121 @@
+"""The FastAPI application: lifespan, routers, error handlers; nothing else."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.auth import Door, anyone
+from server.metrics import Metrics
+from server.pipeline import Parts
+from server.routes import chat, completions, embeddings, models, status
+from server.seams import Embeddings
+from server.wire.handlers import install_error_handlers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What routes need to know that is no part: plain values."""
+
+    body_bytes: int = 4 * 2**20
+    public_url: str = ""
+    unit_header: str | None = None
+    unknown_fields: Literal["refuse", "report"] = "refuse"
+    metrics_here: bool = True  # /metrics on this port; only where the port is loopback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """Everything the app runs on, open."""
+
+    parts: Parts
+    door: Door
+    embeddings: Embeddings
+    options: Options
+
+
+OpenParts = Callable[[], AbstractAsyncContextManager[Opened]]
+
+
+def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True) -> FastAPI:
+    """The app over whatever `open_parts` opens; it is closed again when the app shuts down.
+
+    Raises RuntimeError when a route declares no scope: nothing is served by accident.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, Any]]:
+        async with open_parts() as opened:
+            yield {
+                "parts": opened.parts,
+                "door": opened.door,
+                "embeddings": opened.embeddings,
+                "options": opened.options,
+            }
+
+    app = FastAPI(
+        title="Fewshot",
+        version="v1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    install_error_handlers(app)
+    for routes in (chat, completions, embeddings, models, status):
+        app.include_router(routes.router)
+    if openapi:
+        status.serve_openapi(app)
+    app.add_middleware(Accounting, metrics=metrics)
+    refuse_undeclared(app)
+    return app
+
+
+def refuse_undeclared(app: FastAPI) -> None:
+    """Default deny: every route names the scope it needs, or `anyone`."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            calls = [dependency.call for dependency in route.dependant.dependencies]
+            if not any(call is anyone or hasattr(call, "scope") for call in calls):
+                raise RuntimeError(
+                    f"route {route.path} declares no scope: use auth.requires(...) or auth.anyone"
+                )
+
+
+class Accounting:
+    """Request ids and request metrics, as plain ASGI: a chunk of a stream costs one function call here."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(16)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 499  # unless an answer starts
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).setdefault("x-request-id", request_id)
+            await send(message)
+
+        began = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)

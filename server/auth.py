@@ -1,0 +1,66 @@
+"""Who is asking, and may they: one dependency a route, default deny."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from server.errors import InsufficientScope, InvalidKey, InvalidValue
+from server.keys import LOCAL, Key, Keys
+from server.settings import LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How callers are let in. Without keys only this machine's own callers are."""
+
+    keys: Keys | None
+
+    def admit(self, request: Request, scope: str) -> Key:
+        """The caller's rights.
+
+        Raises InvalidKey, InsufficientScope; without keys, InvalidValue for a request that came through
+        another machine or another site (DNS rebinding, a forgotten proxy).
+        """
+        if self.keys is None:
+            _refuse_foreign(request)
+            return LOCAL
+        kind, _, presented = request.headers.get("authorization", "").partition(" ")
+        key = self.keys.check(presented.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            raise InvalidKey("the API key is missing or not valid; send `Authorization: Bearer <key>`")
+        if scope not in key.scopes:
+            raise InsufficientScope(
+                f"this key lacks the scope {scope!r}; ask the operator for one that has it"
+            )
+        return key
+
+
+def requires(scope: str) -> Callable[[Request], Key]:
+    """The dependency of a route; the app refuses to start with a route that has none."""
+
+    def check(request: Request) -> Key:
+        door: Door = request.state.door
+        return door.admit(request, scope)
+
+    check.scope = scope  # type: ignore[attr-defined]
+    return check
+
+
+def anyone(request: Request) -> None:
+    """The dependency of the two routes that need no key: liveness and readiness."""
+
+
+def _refuse_foreign(request: Request) -> None:
+    headers = request.headers
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    if host not in LOOPBACK and host != "testserver":
+        raise InvalidValue("without API keys this server only answers to localhost; turn on auth.enabled")
+    origin = headers.get("origin")
+    if origin and (urlsplit(origin).hostname or "") not in LOOPBACK:
+        raise InvalidValue("without API keys this server answers no other site's pages; turn on auth.enabled")
+    if any(name in headers for name in ("forwarded", "x-forwarded-for", "x-forwarded-host")):
+        raise InvalidValue(
+            "this request came through a proxy; turn on auth.enabled before putting one in front"
+        )

@@ -1,0 +1,141 @@
+"""A decoder without a model: for smoke tests and for benchmarks of everything around the engine.
+
+Its tokens are code points, so any text has ids, any ids have text, and a multi-byte character is one token.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+from prompts.records import Message
+from server.records import FinishReason, Limits, ModelProfile, Piece, TokenLogprob
+
+LAST_CODE_POINT = 0x10FFFF
+SPECIAL = {"<|im_start|>": LAST_CODE_POINT + 1, "<|im_end|>": LAST_CODE_POINT + 2}
+SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
+
+
+class EchoTokenizer:
+    """One id a code point; ChatML around the messages."""
+
+    def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
+        ids: list[int] = []
+        for message in messages:
+            ids += [SPECIAL["<|im_start|>"], *self.encode(f"{message.role}\n{message.text}")]
+            ids += [SPECIAL["<|im_end|>"], *self.encode("\n")]
+        return (*ids, SPECIAL["<|im_start|>"], *self.encode("assistant\n"))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def text(self, token: int) -> str:
+        return SPECIAL_TEXT.get(token) or chr(token)
+
+
+class EchoDecoder:
+    """Says the last user message again, or `reply`, up to `tokens` tokens, at the pace asked for.
+
+    Honours n, max_tokens, stop, ignore_eos, logprobs and closing. Sampling changes nothing: it is an echo.
+    """
+
+    def __init__(
+        self,
+        *,
+        reply: str | None = None,
+        tokens: int | None = None,
+        first_seconds: float = 0.0,
+        interval_seconds: float = 0.0,
+        context_tokens: int = 65_536,
+        created: int = 0,
+        name: str = "echo",
+    ) -> None:
+        self._reply = reply
+        self._tokens = tokens
+        self._first_seconds = first_seconds
+        self._interval_seconds = interval_seconds
+        self._tokenizer = EchoTokenizer()
+        self.running = 0  # requests being decoded now
+        self._profile = ModelProfile(
+            name=name,
+            sha256=hashlib.sha256(b"echo").hexdigest(),
+            context_tokens=context_tokens,
+            vocabulary=LAST_CODE_POINT + 1 + len(SPECIAL),
+            engine="echo",
+            engine_version="1",
+            dtype="none",
+            created=created,
+            special_tokens=tuple(SPECIAL),
+        )
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._profile
+
+    @property
+    def tokenizer(self) -> EchoTokenizer:
+        return self._tokenizer
+
+    async def decode(
+        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str
+    ) -> AsyncGenerator[Piece]:
+        pieces = self._script(prompt, limits)
+        self.running += 1
+        try:
+            await asyncio.sleep(self._first_seconds)
+            for number, piece in enumerate(pieces):
+                if number and self._interval_seconds:
+                    await asyncio.sleep(self._interval_seconds)
+                for index in range(limits.n):
+                    yield replace(piece, index=index)
+        finally:
+            self.running -= 1
+
+    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
+        """Uniform over the candidates: an echo has no opinion."""
+        return [-math.log(len(candidates))] * len(candidates)
+
+    async def close(self) -> None:
+        return None
+
+    def _script(self, prompt: tuple[int, ...], limits: Limits) -> list[Piece]:
+        reply = self._reply if self._reply is not None else self._question(prompt)
+        wanted = self._tokens or (limits.max_tokens if limits.ignore_eos else len(reply))
+        text = (reply * (wanted // max(len(reply), 1) + 1))[:wanted] if reply else ""
+        finish: FinishReason = "stop"
+        found = [place for stop in limits.stop if (place := text.find(stop)) >= 0]
+        if found:
+            text = text[: min(found)]
+        if len(text) > limits.max_tokens:
+            text, finish = text[: limits.max_tokens], "length"
+        first = Piece(
+            prompt_logprobs=_certain(prompt) if limits.prompt_logprobs is not None else None,
+        )
+        pieces = [
+            Piece(
+                text=character,
+                tokens=(ord(character),),
+                logprobs=(_sure(character, limits.logprobs),) if limits.logprobs is not None else None,
+            )
+            for character in text
+        ] or [first]
+        pieces[0] = replace(pieces[0], prompt_logprobs=first.prompt_logprobs)
+        pieces[-1] = replace(pieces[-1], finish=finish)
+        return pieces
+
+    def _question(self, prompt: tuple[int, ...]) -> str:
+        """The last user message of a ChatML prompt; the whole prompt when it is raw text."""
+        text = "".join(map(self._tokenizer.text, prompt))
+        *_, last = text.rpartition("<|im_start|>user\n")
+        return last.partition("<|im_end|>")[0]
+
+
+def _sure(character: str, alternatives: int | None) -> TokenLogprob:
+    certain = TokenLogprob(character, tuple(character.encode()), 0.0)
+    return replace(certain, top=(certain,)) if alternatives else certain
+
+
+def _certain(prompt: tuple[int, ...]) -> tuple[TokenLogprob | None, ...]:
+    tokenizer = EchoTokenizer()
+    return (None, *(_sure(tokenizer.text(token), 1) for token in prompt[1:]))

@@ -1,0 +1,262 @@
+"""What was asked, what was used, how it ended: append-only, enough to replay any answer.
+
+Three rows a turn. The exposure is written before anything can fail, so that an arm that refuses does not look
+better; the plan when the prompt is final; the reply however it ends. One thread commits in groups: callers
+never wait for a disk on the event loop, and a row that was awaited is on disk.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import (
+    Column,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    select,
+)
+
+from indexer.database import check_schema, writing
+from server.records import Plan, Reply, Turn
+
+SCHEMA = 1
+log = logging.getLogger("fewshot.journal")
+metadata = MetaData()
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("turn", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("tenant", Text, nullable=False, index=True),
+    Column("unit", Text, nullable=False),  # HMAC: a stolen journal names nobody
+    Column("unit_kind", Text, nullable=False),
+    Column("experiment", Text),
+    Column("arm", Text),
+    Column("model", Text, nullable=False),
+    Column("client_request_id", Text),
+    Column("metadata", Text, nullable=False),
+)
+plans = Table(
+    "plans",
+    metadata,
+    Column("turn", Text, ForeignKey("exposures.turn"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("base_sha256", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("template", Text),  # name@version
+    Column("template_sha256", Text),
+    Column("demos", Text, nullable=False),
+    Column("pool_sha256", Text),
+    Column("chunks", Text, nullable=False),  # of the prompt, in its order
+    Column("generations", Text, nullable=False),
+    Column("dropped", Text, nullable=False),
+    Column("grounding", Text, nullable=False),
+    Column("limits", Text, nullable=False),  # every sampling value, the seed included
+    Column("prompt_sha256", Text, nullable=False, index=True),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("prompt_ids", LargeBinary),  # uint32, little endian; the prompts one after another
+    Column("messages", Text),
+)
+replies = Table(
+    "replies",
+    metadata,
+    Column("turn", Text, ForeignKey("exposures.turn"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("outcome", Text, nullable=False),  # stop | length | cancelled | failed
+    Column("completion_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("cited", Text, nullable=False),
+    Column("citations_dropped", Integer, nullable=False),
+    Column("first_token_seconds", Float),
+    Column("total_seconds", Float, nullable=False),
+    Column("texts", Text),
+    Column("token_ids", LargeBinary),
+    Column("texts_sha256", Text, nullable=False),
+)
+
+Row = tuple[Table, dict[str, Any], "asyncio.Future[None] | None"]
+# The reply as it stands when the stream ends; None means: as the choices finished.
+ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
+GROUP = 512  # rows a transaction
+
+
+class Journal:
+    """Writes turns to `engine`'s database from one thread of its own.
+
+    `keep` = "digests" leaves the text and token columns empty: fingerprints and ids only.
+    """
+
+    def __init__(self, engine: Engine, *, secret: bytes, keep: Literal["text", "digests"] = "text") -> None:
+        check_schema(engine, SCHEMA)
+        metadata.create_all(engine)
+        self._engine = engine
+        self._secret = secret
+        self._keep_text = keep == "text"
+        self._rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._writer.start()
+        self.dropped = 0  # rows that could not be written
+
+    def expose(self, turn: Turn) -> "asyncio.Future[None]":
+        """Queue the exposure; await the result before the first byte leaves."""
+        unit = turn.unit or turn.id
+        done = asyncio.get_running_loop().create_future()
+        row = {
+            "turn": turn.id,
+            "at": time.time(),
+            "tenant": turn.tenant,
+            "unit": hmac.digest(self._secret, f"unit:{turn.tenant}:{unit}".encode(), "sha256").hex(),
+            "unit_kind": turn.unit_kind,
+            "model": turn.model,
+            "client_request_id": turn.client_request_id,
+            "metadata": _json(turn.metadata if self._keep_text else {}),
+        }
+        self._rows.put((exposures, row, done))
+        return done
+
+    def plan(self, plan: Plan) -> None:
+        used = [source.chunk_id for source in plan.sources if source.used]
+        template = plan.template
+        self._put(
+            plans,
+            turn=plan.turn.id,
+            base=plan.base,
+            base_sha256=plan.base_sha256,
+            fingerprint=plan.fingerprint,
+            template=template and f"{template.name}@{template.version}",
+            template_sha256=template and template.sha256,
+            demos=_json(plan.demos),
+            pool_sha256=plan.pool_sha256,
+            chunks=_json(used),
+            generations=_json(plan.generations),
+            dropped=_json(plan.dropped),
+            grounding=plan.grounding,
+            limits=_json({**asdict(plan.limits), "cache_salt": None}),
+            prompt_sha256=plan.prompt_sha256,
+            prompt_tokens=plan.prompt_tokens,
+            prompt_ids=self._ids(plan.prompts),
+            messages=_json([asdict(message) for message in plan.messages]) if self._keep_text else None,
+        )
+
+    def reply(self, reply: Reply) -> None:
+        texts = [choice.text for choice in reply.choices]
+        cited = sorted(
+            {citation.source.chunk_id for choice in reply.choices for citation in choice.citations}
+        )
+        self._put(
+            replies,
+            turn=reply.plan.turn.id,
+            outcome=reply.outcome,
+            completion_tokens=reply.usage.completion_tokens,
+            cached_tokens=reply.usage.cached_tokens,
+            cited=_json(cited),
+            citations_dropped=reply.citations_dropped,
+            first_token_seconds=reply.first_token_seconds,
+            total_seconds=reply.total_seconds,
+            texts=_json(texts) if self._keep_text else None,
+            token_ids=self._ids(tuple(choice.tokens for choice in reply.choices)),
+            texts_sha256=hashlib.sha256(_json(texts).encode()).hexdigest(),
+        )
+
+    @asynccontextmanager
+    async def recording(self, plan: Plan, reply: ReplySoFar) -> AsyncIterator[None]:
+        """Journal the plan now and the reply when the block is left, whichever way that is."""
+        self.plan(plan)
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.reply(reply("cancelled"))
+            raise
+        except BaseException:
+            self.reply(reply("failed"))
+            raise
+        else:
+            self.reply(reply(None))
+
+    def find(self, turn_id: str) -> Mapping[str, Any] | None:
+        """The three rows of a turn as one mapping, or None. Blocking; for tests, replay and exports."""
+        with self._engine.connect() as connection:
+            found: dict[str, Any] = {}
+            for table in (exposures, plans, replies):
+                row = connection.execute(select(table).where(table.c.turn == turn_id)).mappings().first()
+                found |= {f"{table.name}.{name}": value for name, value in (row or {}).items()}
+            return found or None
+
+    async def flush(self) -> None:
+        """Return when everything queued so far is on disk."""
+        done = asyncio.get_running_loop().create_future()
+        self._rows.put((exposures, {}, done))
+        await done
+
+    def close(self) -> None:
+        """Write what is queued, then stop."""
+        self._rows.put(None)
+        self._writer.join()
+        self._engine.dispose()
+
+    def _put(self, table: Table, **row: Any) -> None:
+        self._rows.put((table, {"at": time.time(), **row}, None))
+
+    def _ids(self, rows: tuple[tuple[int, ...], ...]) -> bytes | None:
+        return token_bytes(rows) if self._keep_text else None
+
+    def _write(self) -> None:
+        stopping = False
+        while not stopping:
+            group = [self._rows.get()]
+            while len(group) < GROUP and not self._rows.empty():
+                group.append(self._rows.get())
+            stopping = None in group
+            rows = [row for row in group if row is not None]
+            problem: Exception | None = None
+            try:
+                with writing(self._engine) as connection:
+                    for table, values, _ in rows:
+                        if values:
+                            connection.execute(insert(table), values)
+            except Exception as caught:  # whatever it is, waiters must hear of it and the thread must live
+                problem = caught
+                self.dropped += len(rows)
+                log.error("journal: %d rows not written: %s", len(rows), type(caught).__name__)
+            for _, _, done in rows:
+                if done is not None:
+                    _settle(done, problem)
+
+
+def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:
+    """Token ids as uint32, little endian, row after row."""
+    return b"".join(np.asarray(row, dtype="<u4").tobytes() for row in rows)
+
+
+def _settle(done: "asyncio.Future[None]", problem: Exception | None) -> None:
+    def settle() -> None:
+        if not done.done():
+            done.set_exception(problem) if problem else done.set_result(None)
+
+    try:
+        done.get_loop().call_soon_threadsafe(settle)
+    except RuntimeError:
+        return  # the loop is gone: nobody waits any more
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

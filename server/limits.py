@@ -1,0 +1,48 @@
+"""What a decoder is held to, with nothing left to a default."""
+
+import secrets
+from typing import TypeVar
+
+from prompts.budget import completion_room
+from prompts.records import Sampling, Template
+from server.records import Limits, ModelProfile, Turn
+
+T = TypeVar("T")
+NOTHING_SAID = Sampling()
+
+
+def decide_limits(
+    turn: Turn, template: Template | None, profile: ModelProfile, prompt_tokens: int, output_tokens: int
+) -> Limits:
+    """Every value: the caller's, else the template's, else the model's own, else OpenAI's default.
+
+    `output_tokens` stands in for max_tokens when nobody says; whatever is wanted, prompt and answer fit the
+    model's context.
+    """
+    asked, own = turn.sampling, profile.sampling
+    default = template.sampling if template else NOTHING_SAID
+
+    def first(*values: T | None, last: T) -> T:
+        return next((value for value in values if value is not None), last)
+
+    wanted = first(turn.max_tokens, default.max_tokens, last=output_tokens)
+    return Limits(
+        max_tokens=max(completion_room(profile.context_tokens, prompt_tokens, wanted), 1),
+        n=turn.n,
+        temperature=first(asked.temperature, default.temperature, own.temperature, last=1.0),
+        top_p=first(asked.top_p, default.top_p, own.top_p, last=1.0),
+        top_k=first(asked.top_k, own.top_k, last=-1),
+        min_p=first(asked.min_p, own.min_p, last=0.0),
+        frequency_penalty=first(asked.frequency_penalty, last=0.0),
+        presence_penalty=first(asked.presence_penalty, last=0.0),
+        repetition_penalty=first(
+            asked.repetition_penalty, default.repetition_penalty, own.repetition_penalty, last=1.0
+        ),
+        seed=first(asked.seed, last=secrets.randbits(31)),
+        stop=turn.stop,
+        logit_bias=turn.logit_bias,
+        ignore_eos=turn.ignore_eos,
+        logprobs=turn.logprobs,
+        prompt_logprobs=turn.logprobs if turn.echo else None,
+        schema=turn.schema,
+    )

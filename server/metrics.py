@@ -1,0 +1,90 @@
+"""Prometheus families of this server, labels bounded by configuration: never tenant, user, file or text."""
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from server.records import Reply
+
+DURATIONS = tuple(0.01 * 2**k for k in range(14))  # 0.01 … 81.92 s
+FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+
+
+class Metrics:
+    """One set per app, in a registry of its own, so that two apps can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "fewshot_http_requests", "Requests answered", ("route", "method", "status"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "fewshot_http_request_duration_seconds",
+            "From request to last byte",
+            ("route",),
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "fewshot_requests_in_flight", "Requests being answered", ("route",), registry=registry
+        )
+        self.queue_depth = Gauge("fewshot_queue_depth", "Requests waiting for the engine", registry=registry)
+        self.queue_seconds = Histogram(
+            "fewshot_queue_wait_seconds", "Wait before the engine", buckets=DURATIONS, registry=registry
+        )
+        self.rejected = Counter(
+            "fewshot_admission_rejected", "Refused before any engine work", ("reason",), registry=registry
+        )
+        self.first_token_seconds = Histogram(
+            "fewshot_time_to_first_token_seconds", "TTFT", ("model",), buckets=FIRST_TOKEN, registry=registry
+        )
+        self.per_token_seconds = Histogram(
+            "fewshot_time_per_output_token_seconds",
+            "Mean of the tokens after the first",
+            ("model",),
+            buckets=PER_TOKEN,
+            registry=registry,
+        )
+        self.tokens = Counter("fewshot_tokens", "Tokens", ("model", "kind"), registry=registry)
+        self.retrieval_seconds = Histogram(
+            "fewshot_retrieval_duration_seconds", "One search", buckets=DURATIONS, registry=registry
+        )
+        self.retrieval_empty = Counter(
+            "fewshot_retrieval_empty", "Searches that found nothing", ("policy",), registry=registry
+        )
+        self.retrieval_errors = Counter("fewshot_retrieval_errors", "Failed searches", registry=registry)
+        self.prompt_dropped = Counter(
+            "fewshot_prompt_dropped", "Items that did not fit the prompt", ("part",), registry=registry
+        )
+        self.citations = Counter(
+            "fewshot_citations", "Citations by how they were checked", ("check",), registry=registry
+        )
+        self.outcomes = Counter("fewshot_replies", "How replies ended", ("outcome",), registry=registry)
+        self.journal_dropped = Gauge(
+            "fewshot_journal_dropped_total", "Journal rows that could not be written", registry=registry
+        )
+
+    def replied(self, reply: Reply) -> None:
+        """Count one finished generation."""
+        plan, usage = reply.plan, reply.usage
+        model = plan.base
+        self.outcomes.labels(reply.outcome).inc()
+        self.queue_seconds.observe(plan.queue_seconds)
+        self.tokens.labels(model, "input").inc(usage.prompt_tokens)
+        self.tokens.labels(model, "cached").inc(usage.cached_tokens)
+        self.tokens.labels(model, "output").inc(usage.completion_tokens)
+        for part, number in plan.dropped.items():
+            self.prompt_dropped.labels(part).inc(number)
+        for choice in reply.choices:
+            for citation in choice.citations:
+                self.citations.labels(citation.check).inc()
+        self.citations.labels("dropped").inc(reply.citations_dropped)
+        if reply.first_token_seconds is None:
+            return
+        self.first_token_seconds.labels(model).observe(reply.first_token_seconds)
+        if usage.completion_tokens > 1:
+            rest = reply.total_seconds - reply.first_token_seconds
+            self.per_token_seconds.labels(model).observe(rest / (usage.completion_tokens - 1))
+
+    def exposition(self) -> bytes:
+        """Ours and, unchanged beside them, what vLLM registers in the process (`vllm:*`)."""
+        return generate_latest(self.registry) + generate_latest(REGISTRY)

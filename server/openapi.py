@@ -1,0 +1,59 @@
+"""/openapi.json: FastAPI's skeleton with the request bodies of `server/wire/`."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from server.wire.chat import ChatRequest
+from server.wire.completions import CompletionRequest
+from server.wire.embeddings import EmbeddingRequest
+
+BODIES: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/embeddings": EmbeddingRequest,
+}
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the app's routes."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    refs, definitions = models_json_schema(
+        [(model, "validation") for model in BODIES.values()], ref_template="#/components/schemas/{model}"
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= definitions.get("$defs", {})
+    schemas["Error"] = ERROR
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # mapped to 400
+            operation["responses"]["default"] = {
+                "description": "Any failure",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            }
+        if path in BODIES:
+            reference = refs[BODIES[path], "validation"]
+            operations["post"]["requestBody"] = {
+                "required": True,
+                "content": {"application/json": {"schema": reference}},
+            }
+    return document

@@ -1,0 +1,261 @@
+"""The product on one page: what is decided while a status can still be chosen, in its order.
+
+turn → exposure → template → search → demos → layout → plan        (then answering.Answer streams it)
+"""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from indexer.records import Hits
+from prompts.budget import prompt_room
+from prompts.layout import lay_out
+from prompts.records import Message, Prompt, Template
+from prompts.templates import Library
+from server.admission import Admission, Ticket
+from server.answering import Answer
+from server.checks import check_against_model, check_against_template
+from server.engine import Engine
+from server.errors import ContextTooLong, InvalidValue, NoRelevantSources
+from server.journal import Journal, token_bytes
+from server.limits import decide_limits
+from server.metrics import Metrics
+from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
+from server.retrieval import as_sources, as_uses
+from server.seams import Decoder, Demos, Retriever
+
+REFUSAL = "I could not find anything about this in the documents."
+NO_HITS = Hits((), {})
+INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the app was opened with. Plain values and open things; no settings object comes this far."""
+
+    engine: Engine
+    retriever: Retriever
+    library: Library
+    demos: Demos
+    journal: Journal
+    admission: Admission
+    metrics: Metrics = field(default_factory=Metrics)
+    secret: bytes = b""
+    top: int = 4  # chunks put before the model when neither caller nor template says
+    output_tokens: int = 1024
+    echo_logprobs: bool = True
+
+
+async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Plan:
+    """Everything that may refuse, done while an HTTP status can still be chosen."""
+    started = time.perf_counter()
+    decoder = parts.engine.decoder
+    check_against_model(turn, decoder.profile, echo_logprobs=parts.echo_logprobs)
+    exposed = parts.journal.expose(turn)  # now, or an arm that refuses more would look better
+    template = choose_template(turn, parts.library)
+    if template is None:
+        plan = await _plan_as_it_came(turn, decoder, parts)
+    else:
+        plan = await _plan_with_template(turn, template, decoder, parts)
+    await exposed  # hidden behind search and layout; on disk before the first byte
+    return replace(
+        plan,
+        queue_seconds=ticket.queue_seconds,
+        started=started - ticket.queue_seconds,
+        limits=replace(plan.limits, cache_salt=_salt(parts.secret, turn.tenant)),
+    )
+
+
+def answer(plan: Plan, ticket: Ticket, parts: Parts) -> Answer:
+    """The stream that follows a plan; it owns the ticket from now on."""
+    return Answer(plan, ticket, engine=parts.engine, journal=parts.journal, metrics=parts.metrics)
+
+
+def choose_template(turn: Turn, library: Library) -> Template | None:
+    """The template named, or the plainest that has a place for what was asked; None = pass-through.
+
+    Raises UnknownTemplate.
+    """
+    if turn.wishes.template:
+        return library.get(turn.wishes.template)
+    with_demos = bool(turn.wishes.demos)
+    if turn.search.stores:
+        return library.get("grounded-few-shot" if with_demos else "grounded")
+    return library.get("few-shot") if with_demos else None
+
+
+async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
+    """No template: the caller's text meets the model unchanged."""
+    tokenizer = decoder.tokenizer
+    size = sum(len(message.text) for message in turn.messages) + sum(map(len, turn.prompts))
+    prompts: tuple[tuple[int, ...], ...]
+    if turn.messages:
+        prompts = (await _off_loop(size, lambda: tokenizer.chat(turn.messages, thinking=turn.thinking)),)
+    else:
+        prompts = await _off_loop(
+            size,
+            lambda: tuple(tokenizer.encode(p) if isinstance(p, str) else p for p in turn.prompts),
+        )
+    longest = max(map(len, prompts))
+    context = decoder.profile.context_tokens
+    wanted = 1 if turn.max_tokens is None else turn.max_tokens
+    if longest + wanted > context:
+        raise ContextTooLong(
+            f"the prompt has {longest} tokens and {wanted} more are asked for; this model's context is "
+            f"{context} tokens. Shorten the prompt or lower max_tokens",
+            param="messages" if turn.messages else "prompt",
+        )
+    limits = decide_limits(turn, None, decoder.profile, longest, parts.output_tokens)
+    return _plan(turn, decoder.profile, prompts, limits, messages=turn.messages)
+
+
+async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, parts: Parts) -> Plan:
+    began = time.perf_counter()
+    instructions, history, question = _split(turn)
+    check_against_template(turn, template, instructions)
+    hits = await _search(turn, question, template, parts)
+    retrieval_seconds = time.perf_counter() - began
+    picked = await parts.demos.pick(question, _demo_count(turn, template), template)
+    profile, tokenizer = decoder.profile, decoder.tokenizer
+    if not hits.hits and turn.search.stores:
+        refusal = _when_empty(turn, template, parts)
+        if refusal is not None:
+            limits = decide_limits(turn, template, profile, 0, parts.output_tokens)
+            plan = _plan(turn, profile, (), limits, template=template, grounding="refused")
+            return replace(
+                plan, refusal=refusal, generations=hits.generations, retrieval_seconds=retrieval_seconds
+            )
+
+    def laid_out() -> tuple[Prompt, tuple[int, ...]]:
+        prompt = lay_out(
+            template,
+            question=question,
+            demos=picked.demos,
+            demo_scores=picked.scores,
+            static_demos=() if turn.wishes.demos == 0 else None,
+            sources=as_sources(hits.hits),
+            history=history,
+            variables=turn.wishes.variables,
+            instructions=instructions,
+            room=prompt_room(profile.context_tokens, turn.max_tokens, template.budget.reserve),
+            count=lambda messages: len(tokenizer.chat(messages, thinking=turn.thinking)),
+            special_tokens=profile.special_tokens,
+        )
+        return prompt, tokenizer.chat(prompt.messages, thinking=turn.thinking)
+
+    size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
+    prompt, ids = await _off_loop(size, laid_out)
+    grounding: Grounding = "not_requested"
+    if turn.search.stores:
+        grounding = "grounded" if prompt.used else "ungrounded"
+    limits = decide_limits(turn, template, profile, len(ids), parts.output_tokens)
+    return replace(
+        _plan(
+            turn, profile, (ids,), limits, template=template, messages=prompt.messages, grounding=grounding
+        ),
+        sources=as_uses(hits, prompt.used),
+        demos=tuple(demo.id for demo in prompt.demos),
+        demos_requested=_demo_count(turn, template),
+        pool_sha256=parts.demos.sha256,
+        generations=hits.generations,
+        dropped={
+            "sources": prompt.dropped.sources,
+            "demos": prompt.dropped.demos,
+            "turns": prompt.dropped.turns,
+        },
+        stable_tokens=prompt.stable_tokens,
+        retrieval_seconds=retrieval_seconds,
+    )
+
+
+async def _search(turn: Turn, question: str, template: Template, parts: Parts) -> Hits:
+    if not turn.search.stores:
+        return NO_HITS
+    top = turn.search.top or template.retrieval_top or parts.top
+    began = time.perf_counter()
+    try:
+        return await parts.retriever.search(question, turn.search, top=top)
+    except Exception:
+        parts.metrics.retrieval_errors.inc()
+        raise
+    finally:
+        parts.metrics.retrieval_seconds.observe(time.perf_counter() - began)
+
+
+def _when_empty(turn: Turn, template: Template, parts: Parts) -> str | None:
+    """The refusal text, or None when the model may answer without sources.
+
+    Raises NoRelevantSources under the policy `error`.
+    """
+    policy = turn.wishes.when_empty or "refuse"
+    parts.metrics.retrieval_empty.labels(policy).inc()
+    if policy == "error":
+        raise NoRelevantSources(
+            "nothing in the stores passed filter and threshold; ask differently, lower score_threshold, or "
+            "set fewshot.when_empty to answer or refuse",
+            param="fewshot.when_empty",
+        )
+    return (
+        (turn.wishes.refusal_text or template.parts.get("refusal", REFUSAL)) if policy == "refuse" else None
+    )
+
+
+def _split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:
+    """(instructions, history, question) of the caller's messages, or of the one raw prompt."""
+    if turn.prompts:
+        if len(turn.prompts) != 1 or not isinstance(turn.prompts[0], str):
+            raise InvalidValue("with a template or store, prompt must be one string", param="prompt")
+        return None, (), turn.prompts[0]
+    system = [message.text for message in turn.messages if message.role == "system"]
+    talk = [message for message in turn.messages if message.role != "system"]
+    if not talk or talk[-1].role != "user":
+        raise InvalidValue(
+            "with a template or store, the last message must be the user's question", param="messages"
+        )
+    return "\n\n".join(system) or None, tuple(talk[:-1]), talk[-1].text
+
+
+def _demo_count(turn: Turn, template: Template) -> int:
+    if not template.takes_demos:
+        return 0
+    return template.dynamic.count if turn.wishes.demos is None else turn.wishes.demos
+
+
+def _plan(
+    turn: Turn,
+    profile: ModelProfile,
+    prompts: tuple[tuple[int, ...], ...],
+    limits: Limits,
+    *,
+    template: Template | None = None,
+    messages: Sequence[Message] = (),
+    grounding: Grounding = "not_requested",
+) -> Plan:
+    return Plan(
+        turn=turn,
+        base=profile.name,
+        base_sha256=profile.sha256,
+        fingerprint=profile.fingerprint,
+        prompts=prompts,
+        prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
+        limits=limits,
+        template=None
+        if template is None
+        else TemplateUse(name=template.name, version=str(template.version), sha256=template.digest),
+        messages=tuple(messages),
+        grounding=grounding,
+    )
+
+
+def _salt(secret: bytes, tenant: str) -> str:
+    """Keeps tenants out of each other's prefix cache, whose hits would show in the timing."""
+    return hmac.digest(secret, f"salt:{tenant}".encode(), "sha256").hex() if secret else ""
+
+
+async def _off_loop(size: int, work: Callable[[], T]) -> T:
+    return work() if size < INLINE_CHARS else await asyncio.to_thread(work)

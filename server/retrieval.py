@@ -1,0 +1,104 @@
+"""Search with a deadline, off the event loop; and the one translation of hits into sources."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from indexer.errors import EmbedderMismatch, IndexerError, UnknownStore
+from indexer.records import Hit, Hits
+from indexer.search import Searcher
+from prompts.records import Source
+from server.errors import RetrievalUnavailable
+from server.records import Search, SourceUse
+
+LEGS = {"hybrid": "hybrid", "vector": "dense", "keyword": "keyword"}
+
+
+class IndexRetriever:
+    """The indexer's Searcher on threads of its own, so that a slow disk never stalls a stream."""
+
+    def __init__(self, searcher: Searcher, *, timeout_seconds: float, threads: int) -> None:
+        self._searcher = searcher
+        self._timeout_seconds = timeout_seconds
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+
+    async def search(self, question: str, search: Search, *, top: int) -> Hits:
+        """Raises UnknownStore, or RetrievalUnavailable: a failed search is never an empty one."""
+        loop = asyncio.get_running_loop()
+
+        def work() -> Hits:
+            return self._searcher.search(
+                question,
+                list(search.stores),
+                top=top,
+                mode=LEGS[search.mode],  # type: ignore[arg-type]
+                threshold=search.threshold,
+            )
+
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await loop.run_in_executor(self._pool, work)
+        except TimeoutError:
+            raise RetrievalUnavailable(
+                f"the search took longer than {self._timeout_seconds:g} s", retry_after_seconds=2
+            ) from None
+        except (UnknownStore, EmbedderMismatch):
+            raise
+        except IndexerError as problem:
+            raise RetrievalUnavailable(
+                "a store cannot be searched now; `fewshot verify` says why", retry_after_seconds=10
+            ) from problem
+
+    async def alive(self) -> bool:
+        """Whether the catalogue can be read; checked on a search thread."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._searcher.check)
+        except IndexerError:
+            return False
+        return True
+
+    def warm(self) -> None:
+        """Load the embedding model in the background, so that the first question need not wait for it."""
+        self._pool.submit(self._searcher.warm)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._searcher.close()
+
+
+def as_sources(hits: Sequence[Hit]) -> tuple[Source, ...]:
+    """Hits as the prompts room knows them, numbered by rank."""
+    return tuple(
+        Source(number=rank, chunk_id=hit.chunk_id, title=_title(hit), text=hit.text, score=hit.score)
+        for rank, hit in enumerate(hits, 1)
+    )
+
+
+def as_uses(hits: Hits, used: Sequence[Source]) -> tuple[SourceUse, ...]:
+    """Every hit, with its number in the prompt; 0 for those that did not fit."""
+    numbers = {source.chunk_id: source.number for source in used}
+    return tuple(
+        SourceUse(
+            n=numbers.get(hit.chunk_id, 0),
+            file_id=hit.file_id,
+            filename=hit.filename,
+            store_id=hit.store_id,
+            chunk_id=hit.chunk_id,
+            title=_title(hit),
+            text=hit.text,
+            score=hit.score,
+            page_start=hit.page_start,
+            page_end=hit.page_end,
+            char_start=hit.char_start,
+            char_end=hit.char_end,
+            external_id=hit.external_id,
+            attributes=hit.attributes,
+            generation=hits.generations.get(hit.store_id, 0),
+        )
+        for hit in hits.hits
+    )
+
+
+def _title(hit: Hit) -> str:
+    name = hit.title or hit.filename
+    return f"{name}, p. {hit.page_start}" if hit.page_start else name

@@ -1,0 +1,116 @@
+"""What chat and completions share: body → turn → place → plan → answer, streamed or whole."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.answering import Answer
+from server.ids import new_id
+from server.keys import Key
+from server.pipeline import Parts, answer, prepare
+from server.records import Piece, Plan, Reply, Turn
+from server.routes.connection import EventStream, read_json_bytes, unless_gone
+from server.wire.headers import deadline_of, fewshot_headers
+from server.wire.reading import Context
+
+FIRST_PIECE_SECONDS = 15.0  # until then the status can still tell of a failure; after it, pings do
+
+
+class Frames(Protocol):
+    def __call__(
+        self,
+        plan: Plan,
+        pieces: AsyncIterator[Piece],
+        reply: Callable[[], Reply],
+        *,
+        public_url: str,
+        first: "asyncio.Future[Piece] | None",
+    ) -> AsyncGenerator[bytes]: ...
+
+
+async def generate(
+    request: Request,
+    key: Key,
+    *,
+    prefix: str,
+    read: Callable[[bytes, Context], Turn],
+    body: Callable[[Reply, str], dict[str, Any]],
+    frames: Frames,
+) -> Response:
+    """The whole life of one generation request."""
+    parts: Parts = request.state.parts
+    options = request.state.options
+    turn = read(await read_json_bytes(request, options.body_bytes), _context(request, key, prefix))
+    weight = turn.n * max(len(turn.prompts), 1)
+    ticket = await unless_gone(
+        request, parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
+    )
+    try:
+        plan = await unless_gone(request, prepare(turn, ticket, parts))
+        answering = answer(plan, ticket, parts)
+        headers = fewshot_headers(plan)
+        if not turn.stream:
+            reply = await unless_gone(request, _whole(answering))
+            said = orjson.dumps(body(reply, options.public_url))
+            return Response(said, media_type="application/json", headers=headers)
+        opened = Opened(answering)
+        try:
+            await unless_gone(request, opened.settled())
+        except BaseException:
+            await opened.close()
+            raise
+    except BaseException:
+        ticket.leave()  # also where the stream never began, and so could not give it back
+        raise
+    streamed = frames(plan, opened.pieces, answering.reply, public_url=options.public_url, first=opened.first)
+    return EventStream(streamed, headers, close=opened.close)
+
+
+class Opened:
+    """A stream whose first piece is on its way."""
+
+    def __init__(self, answering: Answer) -> None:
+        self.pieces = answering.pieces()
+        self.first: asyncio.Future[Piece] = asyncio.ensure_future(anext(self.pieces))
+
+    async def settled(self) -> None:
+        """Wait for the first piece, but not longer than a caller waits without a sign of life.
+
+        Raises what decoding raised before its first piece: the status can still tell.
+        """
+        done, _ = await asyncio.wait({self.first}, timeout=FIRST_PIECE_SECONDS)
+        if done:
+            self.first.result()
+
+    async def close(self) -> None:
+        """Abort whatever still runs; harmless after the end."""
+        self.first.cancel()
+        await asyncio.gather(self.first, return_exceptions=True)
+        await self.pieces.aclose()
+
+
+async def _whole(answering: Answer) -> Reply:
+    async with aclosing(answering.pieces()) as pieces:
+        async for _ in pieces:
+            pass
+    return answering.reply()
+
+
+def _context(request: Request, key: Key, prefix: str) -> Context:
+    options = request.state.options
+    header = options.unit_header
+    return Context(
+        id=new_id(prefix),
+        created=int(time.time()),
+        tenant=key.tenant,
+        unit_header=request.headers.get(header) if header else None,
+        client_request_id=request.headers.get("x-client-request-id") or request.headers.get("x-request-id"),
+        deadline=deadline_of(request.headers),
+        unknown_fields=options.unknown_fields,
+    )

@@ -1,0 +1,40 @@
+"""GET /v1/models: the base model first, then the embedding model."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from server.auth import requires
+from server.errors import ModelNotFound
+from server.keys import Key
+from server.pipeline import Parts
+from server.seams import Embeddings
+from server.wire.models import embedding_object, model_list, model_object
+
+router = APIRouter()
+
+
+@router.get("/v1/models", response_model=None)
+async def list_models(request: Request, _: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    return JSONResponse(model_list(_models(request)))
+
+
+@router.get("/v1/models/{name:path}", response_model=None)
+async def retrieve(request: Request, name: str, _: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    models = _models(request)
+    for model in models:
+        if model["id"] == name:
+            return JSONResponse(model)
+    raise ModelNotFound(
+        f"the model {name!r} does not exist; there are {', '.join(model['id'] for model in models)}",
+        param="model",
+    )
+
+
+def _models(request: Request) -> list[dict[str, Any]]:
+    parts: Parts = request.state.parts
+    embeddings: Embeddings = request.state.embeddings
+    profile = parts.engine.decoder.profile
+    return [model_object(profile), embedding_object(embeddings.name, created=profile.created)]

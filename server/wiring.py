@@ -1,0 +1,129 @@
+"""Settings → open parts: the only place where concrete classes are chosen."""
+
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from indexer.database import open_database
+from indexer.embedding import open_embedder
+from indexer.seams import Embedder
+from indexer.search import Searcher
+from prompts.demos import Pool
+from prompts.templates import Library
+from server.admission import Admission
+from server.app import Opened, Options
+from server.auth import Door
+from server.demonstrations import PoolDemos
+from server.embedding_service import EmbeddingService
+from server.engine import Engine
+from server.journal import Journal
+from server.keys import Keys, read_secret
+from server.metrics import Metrics
+from server.models import locate
+from server.pipeline import Parts
+from server.retrieval import IndexRetriever
+from server.seams import Decoder
+from server.settings import Settings
+
+log = logging.getLogger("fewshot")
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Opened]:
+    """Open everything the app runs on; the engine starts in the background.
+
+    Raises what is wrong with the configuration before the port answers: EmbedderMissing, DatabaseRefused,
+    TemplateInvalid, PoolInvalid, ModelUnavailable.
+    """
+    paths, server = settings.paths, settings.server
+    secret = read_secret(paths.data)
+    async with AsyncExitStack() as stack:
+        database = open_database(paths.data / "journal.db")
+        journal = Journal(database, secret=secret, keep=settings.journal.keep)
+        stack.callback(journal.close)
+        embedder = open_embedder(settings.retrieval.embedder, paths.cache / "models")
+        retriever = IndexRetriever(
+            Searcher(paths.data, embedder),
+            timeout_seconds=settings.retrieval.timeout_seconds,
+            threads=settings.retrieval.threads,
+        )
+        stack.callback(retriever.close)
+        embeddings = EmbeddingService(embedder)
+        stack.callback(embeddings.close)
+        engine = Engine(decoder_opener(settings))
+        admission = Admission(
+            running=server.running or settings.engine.batch,
+            queue=server.queue,
+            deadline_seconds=server.deadline_seconds,
+        )
+        parts = Parts(
+            engine=engine,
+            retriever=retriever,
+            library=Library.load(*([paths.templates] if paths.templates else [])),
+            demos=PoolDemos(_pool(paths.demos, embedder, paths.data)),
+            journal=journal,
+            admission=admission,
+            metrics=metrics,
+            secret=secret,
+            top=settings.retrieval.top,
+            output_tokens=settings.limits.output_tokens,
+            echo_logprobs=settings.limits.echo_logprobs,
+        )
+        engine.start()
+        stack.push_async_callback(engine.close)
+        retriever.warm()
+        yield Opened(
+            parts=parts,
+            door=Door(Keys(database, pepper=secret) if settings.auth.enabled else None),
+            embeddings=embeddings,
+            options=Options(
+                body_bytes=server.body_bytes,
+                public_url=server.public_url or f"http://{server.host}:{server.port}",
+                unit_header=server.unit_header,
+                unknown_fields=server.unknown_fields,
+                metrics_here=settings.loopback,
+            ),
+        )
+        await admission.drain(server.drain_seconds)
+
+
+def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
+    """How to open the decoder that the settings name; vLLM is imported only when it is opened."""
+    knobs = settings.engine
+
+    async def echo() -> Decoder:
+        from server.echo_decoder import EchoDecoder
+
+        return EchoDecoder(
+            reply=knobs.echo_reply,
+            tokens=knobs.echo_tokens,
+            first_seconds=knobs.echo_first_seconds,
+            interval_seconds=knobs.echo_interval_seconds,
+            created=int(time.time()),
+        )
+
+    async def vllm() -> Decoder:
+        from server.vllm_decoder import EngineOptions, VllmDecoder
+
+        return await VllmDecoder.open(
+            EngineOptions(
+                model=locate(knobs.model, settings.paths.cache / "models"),
+                context_tokens=knobs.context,
+                batch=knobs.batch,
+                dtype=knobs.dtype,
+                kv_cache_bytes=knobs.kv_cache_bytes,
+                block_tokens=knobs.block,
+                eager=knobs.eager,
+                gpu_memory_share=knobs.gpu_memory_share,
+            )
+        )
+
+    return echo if knobs.kind == "echo" else vllm
+
+
+def _pool(file: Path | None, embedder: Embedder, data: Path) -> Pool | None:
+    if file is None:
+        return None
+    return Pool.load(file, embed=embedder.passages, embedder=embedder.digest, cache=data / "pools")
