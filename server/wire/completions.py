@@ -16,7 +16,7 @@ MOST_CHOICES = 16  # n × prompts
 
 Text = Annotated[str, Field(min_length=1)]
 # The vocabulary is the model's; this bound only keeps ids within what engines store.
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, fail_fast=True)]
 
 
 def _kind(prompt: Any) -> str:

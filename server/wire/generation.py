@@ -80,7 +80,9 @@ class Generation(Wire):
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] = "auto"
     parallel_tool_calls: bool = True
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
-    include: list[Annotated[str, Field(pattern=HARMLESS)]] = Field(default=[])
+    include: Annotated[list[Annotated[str, Field(pattern=HARMLESS)]], Field(max_length=16)] = Field(
+        default=[]
+    )
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: PromptCacheOptions | None = None

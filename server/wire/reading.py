@@ -18,7 +18,10 @@ from server.errors import InvalidValue, MissingParameter, ServerError, Unsupport
 from server.wire.fields import Class, class_of, is_choice_of_features
 
 DEEPEST = 64  # nested objects and lists in a body
+MOST_FAULTS = 10_000  # listing more of them would hold the event loop for longer than they deserve
+MOST_SKIPPED = 16  # unknown names; they travel in a header
 LONGEST_PARAM = 200  # characters; keys are the caller's own words
+CONTAINERS = (dict, list)
 # Values, not fields: a null inside them is data.
 OPAQUE = frozenset({"schema", "metadata", "logit_bias", "variables", "annotations"})
 
@@ -69,10 +72,12 @@ def read_body(
         try:
             return model.model_validate(value), tuple(skipped)
         except ValidationError as problem:
+            count = problem.error_count()
+            if count > MOST_FAULTS:
+                raise InvalidValue(f"The body has {count} faults; /openapi.json says what fits.") from None
             errors = problem.errors(include_url=False, include_input=False)
-        unknown = [error for error in errors if error["type"] == "extra_forbidden"]
-        strange = [error for error in unknown if class_of(table, _pattern(error["loc"])) is None]
-        if unknown_fields != "report" or not strange:
+        strange = [error for error in errors if unknown_fields == "report" and _is_unknown(error, table)]
+        if not strange or len(strange) + len(skipped) > MOST_SKIPPED:
             raise _telling(errors, table)
         for error in strange:
             _remove(value, error["loc"])
@@ -88,7 +93,7 @@ def read_json(body: bytes) -> Any:
         raise InvalidValue(f"The body is not valid JSON: {reason} (character {problem.pos}).") from None
     _refuse_depth(value)
     # Two readers of one body may each take another of two equal keys; nobody means to send both.
-    json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=_unread, parse_float=_unread)
+    json.loads(body, object_pairs_hook=_refuse_duplicates)
     return value
 
 
@@ -101,18 +106,18 @@ def without_nulls(value: Any) -> Any:
             if item is not None
         }
     if isinstance(value, list):
-        return [without_nulls(item) if isinstance(item, dict | list) else item for item in value]
+        return [without_nulls(item) if isinstance(item, CONTAINERS) else item for item in value]
     return value
 
 
 def _refuse_depth(value: Any) -> None:
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if isinstance(value, CONTAINERS) else []
     for _ in range(DEEPEST):
         level = [
             item
             for node in level
             for item in (node.values() if isinstance(node, dict) else node)
-            if isinstance(item, dict | list)
+            if isinstance(item, CONTAINERS)
         ]
     if level:
         raise InvalidValue(f"The body is nested deeper than {DEEPEST} levels.")
@@ -125,20 +130,20 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
         raise InvalidValue(f"The key {twice[:64]!r} occurs twice in one object.", param=twice[:64])
 
 
-def _unread(text: str) -> None:
-    """Numbers were read by orjson already; int() of a long digit string would be slow or refused."""
-
-
 def _telling(errors: list[ErrorDetails], table: Mapping[str, Class]) -> ServerError:
     """The one error to report: what is not offered before what is malformed before what is missing."""
     ranked: dict[type[ServerError], ServerError] = {}
     for error in errors:
         found = _as_refusal(error, table)
         ranked.setdefault(type(found), found)
-    for kind in (UnsupportedParameter, InvalidValue, MissingParameter):
-        if kind in ranked:
-            return ranked[kind]
-    raise AssertionError("a validation error without errors")
+        if UnsupportedParameter in ranked:
+            break
+    kinds = (UnsupportedParameter, InvalidValue, MissingParameter)
+    return next(ranked[kind] for kind in kinds if kind in ranked)
+
+
+def _is_unknown(error: ErrorDetails, table: Mapping[str, Class]) -> bool:
+    return error["type"] == "extra_forbidden" and class_of(table, _pattern(error["loc"])) is None
 
 
 def _as_refusal(error: ErrorDetails, table: Mapping[str, Class]) -> ServerError:
