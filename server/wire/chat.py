@@ -9,7 +9,7 @@ from server.records import Reply, Search, Turn
 from server.wire.answers import annotations, chat_logprobs, usage_object
 from server.wire.extension import FileSearch, NamedTool
 from server.wire.fields import CHAT
-from server.wire.generation import Generation, unit_of
+from server.wire.generation import Generation, check_scopes, unit_of
 from server.wire.provenance import fewshot_object
 from server.wire.reading import Context, Wire, fault, read_body
 from server.wire.schemas import ResponseFormat
@@ -108,9 +108,10 @@ def read_chat(body: bytes, context: Context) -> Turn:
 
     Left to those who know the model: its name, `logit_bias` ids against the vocabulary, the room for
     `max_tokens`, and `tool_choice: required` (Turn.search.required) when nothing names a store.
-    Raises InvalidValue, MissingParameter or UnsupportedParameter with `param`.
+    Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, ChatRequest, CHAT, context.unknown_fields)
+    check_scopes(asked, context)
     unit = unit_of(asked, context)
     return Turn(
         id=context.id,

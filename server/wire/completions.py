@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from server.records import Reply, Search, Turn
 from server.wire.answers import TokenTable, echoed, usage_object
 from server.wire.fields import COMPLETIONS
-from server.wire.generation import Generation, unit_of
+from server.wire.generation import Generation, check_scopes, unit_of
 from server.wire.provenance import fewshot_object
 from server.wire.reading import Context, fault, read_body
 
@@ -78,9 +78,11 @@ def read_completion(body: bytes, context: Context) -> Turn:
     """What the caller asks for, checked as far as the body alone allows.
 
     Left to those who know the model: its name, ids against its vocabulary, the room, and whether
-    `limits.echo_logprobs` is on. Raises InvalidValue, MissingParameter or UnsupportedParameter with `param`.
+    `limits.echo_logprobs` is on.
+    Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, CompletionRequest, COMPLETIONS, context.unknown_fields)
+    check_scopes(asked, context)
     unit = unit_of(asked, context)
     return Turn(
         id=context.id,

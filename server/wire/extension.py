@@ -1,16 +1,15 @@
 """What OpenAI's API has no word for: the `fewshot` request object and the `file_search` tool in chat."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from server.records import Markers, Search, SearchMode, WhenEmpty, Wishes
-from server.wire.reading import Wire, fault
+from server.records import Search, SearchMode, WhenEmpty, Wishes
+from server.wire.reading import Wire
 
 StoreIds = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=8)
 ]
-Weight = Annotated[float, Field(ge=0)]
 
 
 class FewshotRequest(Wire):
@@ -34,7 +33,7 @@ class FewshotRequest(Wire):
     )
     when_empty: WhenEmpty | None = Field(default=None, description="when a search finds nothing")
     refusal_text: Annotated[str, Field(max_length=1_000)] | None = None
-    citations: Markers = "markers"
+    citations: Literal["markers", "none"] = "markers"
     inspect: bool = Field(default=False, description="show the prompt as sent to the model")
 
     def wishes(self) -> Wishes:
@@ -51,24 +50,10 @@ class FewshotRequest(Wire):
         )
 
 
-class HybridSearch(Wire):
-    """Weights of reciprocal rank fusion."""
-
-    embedding_weight: Weight
-    text_weight: Weight
-
-    @model_validator(mode="after")
-    def _one_leg_counts(self) -> Self:
-        if self.embedding_weight == 0 and self.text_weight == 0:
-            raise fault("embedding_weight and text_weight may not both be 0")
-        return self
-
-
 class RankingOptions(Wire):
     # There is one pipeline and it has no reranker yet, so all three names ask for the same thing.
     ranker: Literal["auto", "default-2024-11-15", "none"] = "auto"
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    hybrid_search: HybridSearch | None = None
 
 
 class FileSearch(Wire):
@@ -81,14 +66,11 @@ class FileSearch(Wire):
     search_mode: SearchMode = "hybrid"
 
     def search(self, *, required: bool = False) -> Search:
-        ranking = self.ranking_options
-        hybrid = ranking.hybrid_search
         return Search(
             stores=tuple(self.vector_store_ids),
             top=self.max_num_results,
             mode=self.search_mode,
-            threshold=ranking.score_threshold,
-            weights=(hybrid.embedding_weight, hybrid.text_weight) if hybrid else None,
+            threshold=self.ranking_options.score_threshold,
             required=required,
         )
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from server.errors import InsufficientScope
 from server.records import Sampling
 from server.wire.extension import FewshotRequest
 from server.wire.reading import Context, Wire, fault
@@ -104,6 +105,14 @@ class Generation(Wire):
 
     def bias(self) -> dict[int, float]:
         return {int(key): value for key, value in self.logit_bias.items()}
+
+
+def check_scopes(asked: Generation, context: Context) -> None:
+    """Raises InsufficientScope where a field needs more than the route does."""
+    if asked.fewshot.inspect and "audit" not in context.scopes:
+        raise InsufficientScope(
+            "'fewshot.inspect' needs a key with the scope audit.", param="fewshot.inspect"
+        )
 
 
 class Unit(NamedTuple):

@@ -33,6 +33,7 @@ class Context:
     id: str  # chatcmpl-…, cmpl-…
     created: int  # seconds since the epoch
     tenant: str = "local"
+    scopes: frozenset[str] = frozenset()  # of the caller's key
     unit_header: str | None = None  # value of the trusted header that names the experiment unit
     client_request_id: str | None = None
     deadline: float | None = None  # seconds this request may live
@@ -119,6 +120,8 @@ def _refuse_depth(value: Any) -> None:
             for item in (node.values() if isinstance(node, dict) else node)
             if isinstance(item, CONTAINERS)
         ]
+        if not level:
+            return
     if level:
         raise InvalidValue(f"The body is nested deeper than {DEEPEST} levels.")
 

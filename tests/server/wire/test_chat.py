@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from prompts.records import Message
-from server.errors import InvalidValue, MissingParameter, UnsupportedParameter
+from server.errors import InsufficientScope, InvalidValue, MissingParameter, UnsupportedParameter
 from server.records import Piece, Sampling, Search, TemplateUse, Turn, Wishes
 from server.wire.chat import chat_body, read_chat
 from server.wire.reading import Context
@@ -97,6 +97,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"chat_template_kwargs": {"x": 1}}, UnsupportedParameter, "chat_template_kwargs.x"),
     ({"fewshot": {"demos": 33}}, InvalidValue, "fewshot.demos"),
     ({"fewshot": {"demo": 3}}, UnsupportedParameter, "fewshot.demo"),
+    ({"fewshot": {"citations": "links"}}, UnsupportedParameter, "fewshot.citations"),
     ({"fewshot": {"arm": "b"}}, UnsupportedParameter, "fewshot.arm"),
     ({"response_format": {"type": "json_schema"}}, MissingParameter, "response_format.json_schema"),
     ({"no_such_field": 1}, UnsupportedParameter, "no_such_field"),
@@ -207,14 +208,10 @@ def test_the_tool_says_where_and_how_to_search():
         **TOOL,
         "max_num_results": 7,
         "search_mode": "keyword",
-        "ranking_options": {
-            "ranker": "auto",
-            "score_threshold": 0.25,
-            "hybrid_search": {"embedding_weight": 1, "text_weight": 0},
-        },
+        "ranking_options": {"ranker": "auto", "score_threshold": 0.25},
     }
     assert read(tools=[tool], tool_choice="required").search == Search(
-        stores=("vs_1", "vs_2"), top=7, mode="keyword", threshold=0.25, weights=(1, 0), required=True
+        stores=("vs_1", "vs_2"), top=7, mode="keyword", threshold=0.25, required=True
     )
     assert read(tools=[TOOL], tool_choice="none").search == Search()
     assert read(tools=[TOOL], tool_choice={"type": "file_search"}).search.required
@@ -228,14 +225,6 @@ def test_the_tool_says_where_and_how_to_search():
         ({"tools": [{**TOOL, "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
         ({"tools": [{**TOOL, "max_num_results": 51}]}, "tools[0].max_num_results"),
         ({"tools": [{**TOOL, "filters": {"type": "eq", "key": "a", "value": 1}}]}, "tools[0].filters"),
-        (
-            {
-                "tools": [
-                    {**TOOL, "ranking_options": {"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}}
-                ]
-            },
-            "tools[0].ranking_options.hybrid_search",
-        ),
         ({"tools": [TOOL], "fewshot": {"vector_store_ids": ["a"]}}, "fewshot.vector_store_ids"),
     ],
 )
@@ -317,6 +306,13 @@ def test_provenance_names_everything_the_answer_was_made_from():
     assert (said["ignored"], said["unit_kind"], said["generations"]) == (["colour"], "user", {"vs_1": 12})
     assert "messages" not in said
     assert "text" not in said["sources"][0]
+
+
+def test_inspection_needs_the_scope():
+    with pytest.raises(InsufficientScope):
+        read(fewshot={"inspect": True})
+    auditor = Context(id="chatcmpl-1", created=7, scopes=frozenset({"infer", "audit"}))
+    assert read(context=auditor, fewshot={"inspect": True}).wishes.inspect
 
 
 def test_inspection_shows_the_prompt_and_the_sources_text():
