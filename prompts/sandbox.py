@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
 from jinja2 import Template as Compiled
@@ -93,6 +94,10 @@ def _refusals(node: nodes.Node, loops: int) -> Iterator[str]:
         yield f"line {node.lineno}: attribute {node.attr!r} is private"
     if isinstance(node, nodes.Filter) and node.name not in FILTERS:
         yield f"line {node.lineno}: filter {node.name!r} is not allowed (allowed: {', '.join(FILTERS)})"
+    if isinstance(node, nodes.Output):
+        values = [not isinstance(piece, nodes.TemplateData) for piece in node.nodes]
+        if any(left and right for left, right in pairwise(values)):
+            yield f"line {node.lineno}: put text between two values, or they can grow together"
     if isinstance(node, nodes.For):
         loops += 1
         if loops > LOOP_DEPTH:

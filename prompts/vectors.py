@@ -1,0 +1,68 @@
+"""The vectors of a pool's inputs, kept beside its file so that they are computed once.
+
+Inputs only: embedding the answer with the example, but not with the question, would compare unlike things.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prompts.errors import PoolError
+from prompts.records import Demo
+from prompts.seams import Embed
+
+
+def vectors_of(
+    demos: Sequence[Demo], digest: str, *, embed: Embed, embedder: str, beside: Path
+) -> NDArray[np.float32]:
+    """Unit rows of the demos' inputs, shape (n, d), read from the cache when it is of this pool and embedder.
+
+    `beside` is a path without suffix: `.npy` is written first and `.json`, which makes it valid, last.
+    """
+    wanted = {"pool": digest, "embedder": embedder, "rows": len(demos)}
+    array, manifest = beside.with_name(beside.name + ".npy"), beside.with_name(beside.name + ".json")
+    if (cached := _read(array, manifest, wanted)) is not None:
+        return cached
+    vectors = checked(np.asarray(embed([demo.input for demo in demos]), dtype=np.float32), len(demos))
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    manifest.unlink(missing_ok=True)  # or a crash would leave new vectors under the old manifest
+    _replace(array, vectors)
+    _replace(manifest, wanted)
+    return vectors
+
+
+def checked(vectors: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """The vectors, if they are `rows` unit rows; raises PoolError otherwise."""
+    if vectors.ndim != 2 or len(vectors) != rows:
+        raise PoolError(f"the embedder gave the shape {vectors.shape} for {rows} texts")
+    if rows and not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):
+        raise PoolError("the embedder must give unit vectors: divide each row by its length")
+    return vectors
+
+
+def _read(array: Path, manifest: Path, wanted: dict[str, object]) -> NDArray[np.float32] | None:
+    if not (manifest.is_file() and array.is_file()):
+        return None
+    try:
+        if json.loads(manifest.read_text()) != wanted:
+            return None
+        vectors: NDArray[np.float32] = np.load(array, allow_pickle=False)
+        return checked(vectors, int(str(wanted["rows"])))
+    except (ValueError, EOFError, PoolError):
+        return None  # a damaged cache is only a cache: compute again
+
+
+def _replace(path: Path, content: NDArray[np.float32] | dict[str, object]) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with draft.open("wb") as file:
+        if isinstance(content, dict):
+            file.write(json.dumps(content).encode())
+        else:
+            np.save(file, content, allow_pickle=False)
+    draft.replace(path)
