@@ -81,8 +81,8 @@ def read_body(
         if not strange or len(strange) + len(skipped) > MOST_SKIPPED:
             raise _telling(errors, table)
         for error in strange:
-            _remove(value, error["loc"])
-            skipped.append(_path(error["loc"]))
+            _remove(value, error)
+            skipped.append(_path(error))
 
 
 def read_json(body: bytes) -> Any:
@@ -146,13 +146,13 @@ def _telling(errors: list[ErrorDetails], table: Mapping[str, Class]) -> ServerEr
 
 
 def _is_unknown(error: ErrorDetails, table: Mapping[str, Class]) -> bool:
-    return error["type"] == "extra_forbidden" and class_of(table, _pattern(error["loc"])) is None
+    return error["type"] == "extra_forbidden" and class_of(table, _pattern(error)) is None
 
 
 def _as_refusal(error: ErrorDetails, table: Mapping[str, Class]) -> ServerError:
-    kind, loc = error["type"], error["loc"]
-    param = (_path(loc) + error.get("ctx", {}).get("at", "")).removeprefix(".")
-    pattern = _pattern(loc)
+    kind = error["type"]
+    param = (_path(error) + error.get("ctx", {}).get("at", "")).removeprefix(".")
+    pattern = _pattern(error)
     if kind == "extra_forbidden":
         if class_of(table, pattern) == "R":
             return UnsupportedParameter(
@@ -170,24 +170,31 @@ def _as_refusal(error: ErrorDetails, table: Mapping[str, Class]) -> ServerError:
     return InvalidValue(said, param=param or None)
 
 
-def _steps(loc: tuple[int | str, ...]) -> list[int | str]:
-    """Without the tags of unions, which are names of ours in angle brackets."""
-    return [step for step in loc if not (isinstance(step, str) and re.fullmatch(r"<\w+>|\[key\]", step))]
+def _steps(error: ErrorDetails) -> list[int | str]:
+    """The way to the fault, without the tags of unions, which are names of ours in angle brackets."""
+    *way, last = error["loc"] or ("",)
+    if (
+        error["type"] != "extra_forbidden"
+    ):  # there the last step is the caller's word, which may look like a tag
+        way.append(last)
+    steps = [step for step in way if not (isinstance(step, str) and re.fullmatch(r"<\w+>|\[key\]", step))]
+    return [*steps, last] if error["type"] == "extra_forbidden" else steps
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
-    """("messages", 2, "content", "<parts>", 0, "type") → `messages[2].content[0].type`."""
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in _steps(loc))
+def _path(error: ErrorDetails) -> str:
+    """("messages", 2, "content", "<list>", 0, "type") → `messages[2].content[0].type`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in _steps(error))
     # Printable ASCII: the names of skipped fields also travel in a header.
     return re.sub(r"[^!-~]", "?", path.removeprefix("."))[:LONGEST_PARAM]
 
 
-def _pattern(loc: tuple[int | str, ...]) -> str:
-    return "".join("[]" if isinstance(step, int) else f".{step}" for step in _steps(loc)).removeprefix(".")
+def _pattern(error: ErrorDetails) -> str:
+    steps = ("[]" if isinstance(step, int) else f".{step}" for step in _steps(error))
+    return "".join(steps).removeprefix(".")
 
 
-def _remove(value: Any, loc: tuple[int | str, ...]) -> None:
-    *way, last = _steps(loc)
+def _remove(value: Any, error: ErrorDetails) -> None:
+    *way, last = _steps(error)
     for step in way:
         value = value[step]
     del value[last]

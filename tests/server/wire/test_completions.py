@@ -38,7 +38,7 @@ def test_defaults_are_those_of_the_old_route():
 
 
 def test_what_evaluation_harnesses_send_is_accepted():
-    turn = read(prompt=[[5, 6]], echo=True, logprobs=1, max_tokens=0, temperature=0, seed=1234)
+    turn = read(prompt=["ab"], echo=True, logprobs=1, max_tokens=0, temperature=0, seed=1234)
     assert (turn.echo, turn.logprobs, turn.max_tokens) == (True, 1, 0)
     assert read(n=2, best_of=2, logprobs=None).n == 2
 
@@ -56,6 +56,7 @@ def test_what_evaluation_harnesses_send_is_accepted():
         ({"prompt": ["a"] * 3, "n": 6}, InvalidValue, "n"),
         ({"max_tokens": 0}, InvalidValue, "max_tokens"),
         ({"logprobs": 6}, InvalidValue, "logprobs"),
+        ({"prompt": [5, 6], "echo": True}, UnsupportedParameter, "echo"),
         ({"best_of": 2}, UnsupportedParameter, "best_of"),
         ({"suffix": "end"}, UnsupportedParameter, "suffix"),
         ({"fewshot": {"template": "t"}, "prompt": [5]}, InvalidValue, "prompt"),
