@@ -10,6 +10,8 @@ import orjson
 
 from prompts.records import Message
 from server.records import Choice, Citation, Limits, Piece, Plan, Reply, SourceUse, TokenLogprob, Turn, Usage
+from server.wire.chat import read_chat
+from server.wire.reading import Context
 
 SOURCE = SourceUse(
     n=1,
@@ -36,6 +38,15 @@ CITATION = Citation(
     char_start=5130,
     char_end=5150,
 )
+
+
+HELLO = {"role": "user", "content": "Hello"}
+
+
+def ask(*, context: Context | None = None, **fields: Any) -> Turn:
+    """What the chat route makes of a body with these fields."""
+    body = {"model": "m", "messages": [HELLO], **fields}
+    return read_chat(orjson.dumps(body), context or Context(id="chatcmpl-1", created=7))
 
 
 def chat_turn(**fields: Any) -> Turn:

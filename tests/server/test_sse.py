@@ -92,6 +92,31 @@ def test_pings_until_the_first_piece_and_nothing_before_it():
     assert PING not in said[2:]
 
 
+def test_a_stream_may_start_from_a_piece_that_is_awaited_already():
+    plan = plan_of(chat_turn(n=2, stream=True))
+    reply = reply_to(plan, TWO)
+
+    async def both() -> list[bytes]:
+        pieces = spoken(*TWO)
+        first = asyncio.ensure_future(anext(pieces))
+        await asyncio.wait({first})
+        return [part async for part in chat_frames(plan, pieces, lambda: reply, first=first)]
+
+    assert b"".join(asyncio.run(both())) == b"".join(
+        collected(chat_frames(plan, spoken(*TWO), lambda: reply))
+    )
+
+
+def test_a_failure_before_the_first_piece_is_told_in_the_stream_too():
+    async def dead() -> AsyncIterator[Piece]:
+        raise EngineUnavailable("The engine stopped; try again.")
+        yield Piece()
+
+    plan = plan_of(chat_turn(stream=True))
+    (frame,) = collected(chat_frames(plan, dead(), lambda: reply_to(plan, [])))
+    assert b"engine_unavailable" in frame
+
+
 def test_a_failure_on_the_way_is_one_error_frame_without_done(caplog: pytest.LogCaptureFixture):
     async def dying() -> AsyncIterator[Piece]:
         yield Piece(text="a")

@@ -1,28 +1,29 @@
 """What a chat body becomes, and what it is refused for."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from prompts.records import Message
-from server.errors import InsufficientScope, InvalidValue, MissingParameter, UnsupportedParameter
-from server.records import Piece, Sampling, Search, TemplateUse, Turn, Wishes
-from server.wire.chat import chat_body, read_chat
-from server.wire.reading import Context
-from tests.server.samples import CITATION, SOURCE, chat_turn, client_hearing, plan_of, reply_to, token
-
-HELLO = {"role": "user", "content": "Hello"}
-
-
-def read(*, context: Context | None = None, **fields: Any) -> Turn:
-    body = {"model": "m", "messages": [HELLO], **fields}
-    return read_chat(orjson.dumps(body), context or Context(id="chatcmpl-1", created=7))
+from server.errors import InvalidValue, MissingParameter, UnsupportedParameter
+from server.records import Piece, Sampling, Turn
+from server.wire.chat import chat_body
+from tests.server.samples import (
+    CITATION,
+    HELLO,
+    SOURCE,
+    ask,
+    chat_turn,
+    client_hearing,
+    plan_of,
+    reply_to,
+    token,
+)
 
 
 def test_the_smallest_request_leaves_everything_to_those_behind():
-    turn = read()
+    turn = ask()
     assert turn == Turn(
         id="chatcmpl-1",
         created=7,
@@ -36,7 +37,7 @@ def test_the_smallest_request_leaves_everything_to_those_behind():
 
 def test_developer_speaks_as_system_and_parts_are_lines():
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    turn = read(messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": parts}])
+    turn = ask(messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": parts}])
     assert turn.messages == (Message("system", "Be brief."), Message("user", "one\ntwo"))
 
 
@@ -51,7 +52,7 @@ def test_an_echoed_answer_is_accepted_whole_and_only_its_text_is_kept():
         "tool_calls": [],
         "fewshot": {"id": "x"},
     }
-    assert read(messages=[HELLO, answer, HELLO]).messages[1] == Message("assistant", "Hi")
+    assert ask(messages=[HELLO, answer, HELLO]).messages[1] == Message("assistant", "Hi")
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -107,13 +108,13 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("fields", "kind", "param"), REFUSED, ids=[param for _, _, param in REFUSED])
 def test_a_refusal_names_the_place(fields: dict[str, Any], kind: type[Exception], param: str):
     with pytest.raises(InvalidValue) as refusal:
-        read(**fields)
+        ask(**fields)
     assert type(refusal.value) is kind
     assert refusal.value.param == param
 
 
 def test_sampling_and_bounds_arrive_as_they_were_said():
-    turn = read(
+    turn = ask(
         temperature=0,
         top_p=0.5,
         top_k=-1,
@@ -158,7 +159,7 @@ def test_sampling_and_bounds_arrive_as_they_were_said():
     ],
 )
 def test_logprobs_are_none_chosen_only_or_the_best(fields: dict[str, Any], wanted: int | None):
-    assert read(**fields).logprobs == wanted
+    assert ask(**fields).logprobs == wanted
 
 
 ANY = {"type": "object", "properties": {"pattern": {"type": "string", "enum": ["a", None]}}}
@@ -174,7 +175,7 @@ ANY = {"type": "object", "properties": {"pattern": {"type": "string", "enum": ["
     ],
 )
 def test_a_format_becomes_a_schema(form: dict[str, Any] | None, schema: dict[str, Any] | None):
-    assert read(response_format=form).schema == schema
+    assert ask(response_format=form).schema == schema
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -195,70 +196,9 @@ def nested(levels: int) -> dict[str, Any]:
 )
 def test_a_schema_that_could_hurt_the_engine_is_refused(schema: Any, kind: type[Exception], below: str):
     with pytest.raises(InvalidValue) as refusal:
-        read(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+        ask(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
     assert type(refusal.value) is kind
     assert refusal.value.param == "response_format.json_schema.schema" + below
-
-
-TOOL = {"type": "file_search", "vector_store_ids": ["vs_1", "vs_2"]}
-
-
-def test_the_tool_says_where_and_how_to_search():
-    tool = {
-        **TOOL,
-        "max_num_results": 7,
-        "search_mode": "keyword",
-        "ranking_options": {"ranker": "auto", "score_threshold": 0.25},
-    }
-    assert read(tools=[tool], tool_choice="required").search == Search(
-        stores=("vs_1", "vs_2"), top=7, mode="keyword", threshold=0.25, required=True
-    )
-    assert read(tools=[TOOL], tool_choice="none").search == Search()
-    assert read(tools=[TOOL], tool_choice={"type": "file_search"}).search.required
-    assert read(fewshot={"vector_store_ids": ["vs_1"]}).search == Search(stores=("vs_1",))
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"tools": [TOOL, TOOL]}, "tools"),
-        ({"tools": [{**TOOL, "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
-        ({"tools": [{**TOOL, "max_num_results": 51}]}, "tools[0].max_num_results"),
-        ({"tools": [{**TOOL, "filters": {"type": "eq", "key": "a", "value": 1}}]}, "tools[0].filters"),
-        ({"tools": [TOOL], "fewshot": {"vector_store_ids": ["a"]}}, "fewshot.vector_store_ids"),
-    ],
-)
-def test_a_search_that_cannot_be_done_as_asked_is_refused(fields: dict[str, Any], param: str):
-    with pytest.raises(InvalidValue) as refusal:
-        read(**fields)
-    assert refusal.value.param == param
-
-
-def test_the_first_name_given_is_the_unit():
-    names: list[tuple[str, dict[str, Any]]] = [
-        ("metadata", {"metadata": {"unit_id": "metadata"}}),
-        ("user", {"user": "user"}),
-        ("safety_identifier", {"safety_identifier": "safety_identifier"}),
-        ("unit", {"fewshot": {"unit": "unit"}}),
-    ]
-    context = Context(id="chatcmpl-1", created=7, unit_header="header")
-    fields: dict[str, Any] = {}
-    assert (read(context=context).unit, read(context=context).unit_kind) == ("header", "header")
-    for name, more in names:
-        fields |= more
-        turn = read(context=context, **fields)
-        assert (turn.unit, turn.unit_kind) == (name, name)
-
-
-def test_an_empty_user_is_nobody():
-    assert read(user="").unit_kind == "request"
-
-
-def test_wishes_arrive():
-    asked = {"template": "grounded@4", "variables": {"tone": "dry"}, "demos": 0, "when_empty": "error"}
-    assert read(fewshot=asked).wishes == Wishes(
-        template="grounded@4", variables={"tone": "dry"}, demos=0, when_empty="error"
-    )
 
 
 def test_a_body_is_what_the_client_reads():
@@ -285,39 +225,3 @@ def test_a_body_is_what_the_client_reads():
     assert answer.usage
     assert answer.usage.total_tokens == 5
     assert answer.metadata == {"k": "v"}
-
-
-def test_provenance_names_everything_the_answer_was_made_from():
-    turn = chat_turn(ignored=("colour",), unit_kind="user")
-    unused = replace(SOURCE, n=0, chunk_id="ch_10")
-    plan = plan_of(
-        turn,
-        sources=(SOURCE, unused),
-        template=TemplateUse(name="grounded", version="4", sha256="d"),
-        generations={"vs_1": 12},
-        dropped={"sources": 1},
-    )
-    piece = Piece(text="x [1]", finish="stop", citations=(CITATION,))
-    said = chat_body(reply_to(plan, [piece]))["fewshot"]
-    assert [(source["used"], source["cited"]) for source in said["sources"]] == [(True, True), (False, False)]
-    assert said["template"] == {"name": "grounded", "version": "4", "sha256": "d"}
-    assert said["dropped"] == {"sources": 1, "demos": 0, "turns": 0}
-    assert said["citations"][0]["marker_start"] == 8
-    assert (said["ignored"], said["unit_kind"], said["generations"]) == (["colour"], "user", {"vs_1": 12})
-    assert "messages" not in said
-    assert "text" not in said["sources"][0]
-
-
-def test_inspection_needs_the_scope():
-    with pytest.raises(InsufficientScope):
-        read(fewshot={"inspect": True})
-    auditor = Context(id="chatcmpl-1", created=7, scopes=frozenset({"infer", "audit"}))
-    assert read(context=auditor, fewshot={"inspect": True}).wishes.inspect
-
-
-def test_inspection_shows_the_prompt_and_the_sources_text():
-    turn = chat_turn(wishes=Wishes(inspect=True))
-    plan = plan_of(turn, sources=(SOURCE,), messages=(Message("user", "Hello"),))
-    said = chat_body(reply_to(plan, [Piece(text="x", finish="stop")]))["fewshot"]
-    assert said["messages"] == [{"role": "user", "content": "Hello"}]
-    assert said["sources"][0]["text"] == SOURCE.text
