@@ -141,6 +141,9 @@ class SentenceEmbedder:
     def _loaded(self) -> "SentenceTransformer":
         with self._loading:
             if self._model is None:
+                from huggingface_hub.utils.tqdm import disable_progress_bars
+
+                disable_progress_bars()  # transformers asks this before it draws one for the weights
                 from sentence_transformers import SentenceTransformer
 
                 self._model = SentenceTransformer(str(self._folder), local_files_only=True)

@@ -1,40 +1,89 @@
 """Two rankings to one, and scores that mean something.
 
-Order: reciprocal rank fusion (Cormack, Clarke, Büttcher 2009), each leg weighted by how far it
-can be trusted with this query. Score: the legs' own evidence, made to follow that order.
+Order: a weighted sum of both legs' scores, each divided by its own best (a convex combination:
+Bruch, Gai, Ingber 2023). The weight of the dense leg falls with the doubt that it knows anything
+about this question, so that it cannot drag down a keyword leg that does. Reciprocal ranks cannot
+express that doubt; docs/decisions holds the measurements.
+Score: the probability of relevance fitted on 14 judged collections, made to follow the order.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from indexer.records import Ranked
 
-CONSTANT = 60  # of reciprocal rank fusion; the paper's value
+FEW = 64  # chunks; of fewer, the scores' distribution says nothing
+_LEAST_MET = 0.15  # share of the query a best keyword match must meet to count as a full match
 _STEP = 1e-6  # scores differ at least by this
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """A ranking, the evidence 0..1 for each of its ids, and the trust in it, 0..1."""
+class Background(NamedTuple):
+    """How the question's cosines are distributed over everything searched."""
+
+    mean: float
+    deviation: float
+    chunks: int
+
+
+class Dense(NamedTuple):
+    """The dense leg: cosines, their background, and the embedder's grasp of the question, 0..1."""
 
     ranked: Ranked
-    evidence: tuple[float, ...]
-    trust: float = 1.0
+    background: Background
+    grasp: float
 
 
-def fuse(legs: Sequence[Leg]) -> list[tuple[int, float]]:
-    """(id, evidence) best first; equal sums by id, so that the order never depends on chance."""
+class Keyword(NamedTuple):
+    """The keyword leg: BM25 scores, and the most that any text could score."""
+
+    ranked: Ranked
+    most: float
+
+
+def fuse(dense: Dense | None, keyword: Keyword | None) -> list[tuple[int, float]]:
+    """(id, probability of relevance) best first; equal sums by id, so that order is never chance."""
     sums: dict[int, float] = {}
-    doubts: dict[int, float] = {}
-    for leg in legs:
-        if leg.trust <= 0:
-            continue
-        for rank, (row, evidence) in enumerate(zip(leg.ranked.ids, leg.evidence, strict=True), start=1):
-            sums[row] = sums.get(row, 0.0) + leg.trust / (CONSTANT + rank)
-            doubts[row] = doubts.get(row, 1.0) * (1.0 - leg.trust * evidence)
+    cosines, trust = {}, 0.0
+    if dense is not None and dense.ranked.ids:
+        trust = dense.grasp * standing(dense.ranked.scores[0], dense.background) if keyword else 1.0
+        cosines = dict(zip(dense.ranked.ids, dense.ranked.scores, strict=True))
+        span = max(dense.ranked.scores[0] - dense.background.mean, 1e-6)
+        for row, cosine in cosines.items():
+            sums[row] = trust / 2 * (cosine - dense.background.mean) / span
+    shares: dict[int, float] = {}
+    if keyword is not None and keyword.ranked.ids:
+        best = max(keyword.ranked.scores[0], _LEAST_MET * keyword.most)
+        for row, score in zip(keyword.ranked.ids, keyword.ranked.scores, strict=True):
+            shares[row] = score / keyword.most
+            sums[row] = sums.get(row, 0.0) + (1 - trust / 2) * score / best
     order = sorted(sums, key=lambda row: (-sums[row], row))
-    return [(row, 1.0 - doubts[row]) for row in order]
+    if keyword is None:
+        return [(row, _logistic(-5.7 + 8.9 * cosines[row])) for row in order]
+    if dense is None:
+        return [(row, _logistic(-3.7 + 10.4 * shares[row])) for row in order]
+    floor = min(cosines.values(), default=0.0)  # an id the dense leg left out is not above it
+    return [(row, relevance(cosines.get(row, floor), trust, shares.get(row, 0.0))) for row in order]
+
+
+def standing(best: float, background: Background) -> float:
+    """Trust in a leg, 0..1, by how far its best stands out from what chance would give.
+
+    The largest of n draws from a normal distribution lies near sqrt(2 ln n) deviations; a leg that
+    knows the answer has a hit beyond that, one that knows nothing has not.
+    """
+    if background.chunks < FEW or background.deviation <= 0:
+        return 1.0
+    deviations = (best - background.mean) / background.deviation
+    return _logistic(2 * (deviations - math.sqrt(2 * math.log(background.chunks)) + 0.5))
+
+
+def relevance(cosine: float, trust: float, share: float) -> float:
+    """Probability that a chunk with this evidence is relevant.
+
+    Logistic regression on the ten best hits of up to 200 questions of each of 14 judged collections.
+    """
+    return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
 
 
 def calibrate(evidence: Sequence[float]) -> list[float]:
@@ -58,24 +107,5 @@ def calibrate(evidence: Sequence[float]) -> list[float]:
     return [score / units for score in scores]
 
 
-def dense_evidence(cosines: Sequence[float]) -> tuple[float, ...]:
-    """Cosines to 0..1: a logistic curve through 0.5 at cosine 0.4."""
-    return tuple(1.0 / (1.0 + math.exp(-(cosine - 0.4) / 0.1)) for cosine in cosines)
-
-
-def keyword_evidence(scores: Sequence[float], most: float) -> tuple[float, ...]:
-    """BM25 to 0..1: the share of the query's weight that was met."""
-    return tuple(min(1.0, score / most) if most > 0 else 0.0 for score in scores)
-
-
-def spread(
-    rows: Sequence[tuple[int, float]], owner: Mapping[int, object], most: int
-) -> list[tuple[int, float]]:
-    """At most `most` rows of each owner, in the order given."""
-    taken: dict[object, int] = {}
-    kept = []
-    for row, evidence in rows:
-        taken[owner[row]] = taken.get(owner[row], 0) + 1
-        if taken[owner[row]] <= most:
-            kept.append((row, evidence))
-    return kept
+def _logistic(value: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(-40.0, min(40.0, value))))

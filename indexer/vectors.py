@@ -51,10 +51,13 @@ class FlatVectors:
         """Ids in the index, in row order."""
         return np.array(faiss.vector_to_array(self._index.id_map), dtype=np.int64)
 
-    def rows(self) -> Vectors:
-        """All vectors, shape (n, dimension), in the order of `ids`."""
+    def rows(self, step: int = 1) -> Vectors:
+        """Every `step`-th vector, shape (n, dimension), in the order of `ids`; a copy."""
         flat = faiss.downcast_index(self._index.index)
-        return np.asarray(flat.reconstruct_n(0, flat.ntotal), dtype=np.float32).reshape(flat.ntotal, flat.d)
+        if not flat.ntotal:
+            return np.empty((0, flat.d), dtype=np.float32)
+        every = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
+        return np.array(every[::step], dtype=np.float32)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add one row per id; ids must be new."""
