@@ -4,6 +4,7 @@ A flat index over unit vectors: inner product is the cosine, and k results are t
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import faiss
 import numpy as np
@@ -53,7 +54,7 @@ class FlatVectors:
 
     def rows(self, step: int = 1) -> Vectors:
         """Every `step`-th vector, shape (n, dimension), in the order of `ids`; a copy."""
-        flat = faiss.downcast_index(self._index.index)
+        flat: Any = faiss.downcast_index(self._index.index)  # its stubs do not know IndexFlatIP
         if not flat.ntotal:
             return np.empty((0, flat.d), dtype=np.float32)
         every = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)

@@ -8,8 +8,8 @@ import pytest
 from indexer.catalogue import Catalogue
 from indexer.hash_embedder import HashEmbedder
 from indexer.ingest import Summary, ingest
-from indexer.records import Reading
 from indexer.reading.reader import read
+from indexer.records import Reading
 from indexer.search import Searcher
 from indexer.splitting import Splitting
 

@@ -1,0 +1,72 @@
+"""The commands as people and scripts use them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from indexer import cli
+
+
+@pytest.fixture
+def call(data):
+    """Run a command on the test's data folder with the hash embedder."""
+
+    def run(command, *arguments: str):
+        extra = ["--embedder", "hash"] if command in (cli.ingest, cli.search) else []
+        return CliRunner().invoke(command, [*arguments, "--data", str(data), *extra])
+
+    return run
+
+
+def test_ingest_search_stores_verify(call, folder):
+    (folder / "ducks.md").write_text("# Ducks\n\nDucks swim.")
+    (folder / "empty.txt").write_text("")
+    result = call(cli.ingest, str(folder), "--store", "docs")
+    assert result.exit_code == 1
+    assert "generation 1: 1 documents, 1 chunks published" in result.stdout
+    assert "error: empty.txt: an empty file" in result.stderr
+    found = json.loads(call(cli.search, "swim", "--store", "docs", "--json").stdout)
+    assert found["hits"][0]["filename"] == "ducks.md"
+    assert "Ducks (ducks.md)" in call(cli.search, "swim", "--store", "docs").stdout
+    assert "1 documents, 1 chunks from 1 files, 1 files failed" in call(cli.stores).stdout
+    assert json.loads(call(cli.stores, "--json").stdout)[0]["name"] == "docs"
+    assert call(cli.verify).exit_code == 0
+
+
+def test_a_clean_second_run_exits_0_and_adds_nothing(call, folder):
+    (folder / "a.txt").write_text("text")
+    assert call(cli.ingest, str(folder), "--store", "docs").exit_code == 0
+    again = call(cli.ingest, str(folder), "--store", "docs")
+    assert again.exit_code == 0
+    assert "0 documents, 0 chunks added to 'docs'; 1 files unchanged" in again.stdout
+
+
+def test_refusals_name_the_way_out(call, folder):
+    assert call(cli.ingest, str(folder / "gone"), "--store", "docs").exit_code == 1
+    assert "fewshot stores" in call(cli.search, "x", "--store", "nowhere").stderr
+    missing = CliRunner().invoke(
+        cli.ingest, [str(folder), "--store", "d", "--embedder", "./none", "--data", str(folder)]
+    )
+    assert "fewshot models fetch" in missing.stderr
+
+
+def test_damage_makes_verify_exit_1(call, folder, data):
+    (folder / "a.txt").write_text("text")
+    call(cli.ingest, str(folder), "--store", "docs")
+    [path] = data.glob("stores/*/*/vectors.faiss")
+    path.write_bytes(b"")
+    result = call(cli.verify)
+    assert result.exit_code == 1
+    assert "vectors.faiss is not what was published" in result.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, indexer.cli as c; c.ingest.main(['--help'], standalone_mode=False); "
+        "print([m for m in ('torch', 'faiss', 'tantivy', 'sqlalchemy', 'numpy') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"

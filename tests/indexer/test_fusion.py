@@ -1,0 +1,71 @@
+"""Two legs to one ranking with scores that mean something."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.fusion import Background, Dense, Keyword, calibrate, fuse, standing
+from indexer.records import Ranked
+
+QUIET = Background(mean=0.1, deviation=0.1, chunks=1000)
+unit = st.floats(0, 1)
+
+
+def ranked(scores: dict[int, float]) -> Ranked:
+    pairs = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Ranked(tuple(row for row, _ in pairs), tuple(score for _, score in pairs))
+
+
+@given(st.lists(st.floats(-1, 2), max_size=200))
+def test_scores_are_six_decimals_between_0_and_1_and_fall_strictly(evidence):
+    scores = calibrate(evidence)
+    assert len(scores) == len(evidence)
+    assert all(0 <= score <= 1 and round(score, 6) == score for score in scores)
+    assert all(after < before for before, after in pairwise(scores))
+
+
+@given(st.lists(unit, max_size=50, unique_by=lambda value: round(value * 1e5)))
+def test_evidence_in_order_is_the_score(evidence):
+    evidence = sorted(evidence, reverse=True)
+    assert all(abs(score - value) <= 1e-4 for score, value in zip(calibrate(evidence), evidence, strict=True))
+
+
+legs = st.dictionaries(st.integers(1, 30), st.floats(0.01, 1), max_size=20)
+
+
+@given(dense=legs, keyword=legs, grasp=unit)
+def test_the_order_is_that_of_the_sums_and_never_chance(dense, keyword, grasp):
+    one = fuse(Dense(ranked(dense), QUIET, grasp), Keyword(ranked(keyword), 2.0))
+    two = fuse(Dense(ranked(dense), QUIET, grasp), Keyword(ranked(keyword), 2.0))
+    assert one == two
+    assert {row for row, _ in one} == dense.keys() | keyword.keys()
+    assert all(0 <= evidence <= 1 for _, evidence in one)
+
+
+@given(dense=legs, keyword=legs.filter(bool))
+def test_a_leg_that_grasps_nothing_changes_no_order(dense, keyword):
+    fused = fuse(Dense(ranked(dense), QUIET, 0.0), Keyword(ranked(keyword), 2.0))
+    order = [row for row, _ in fused if row in keyword]
+    assert order == list(ranked(keyword).ids)
+
+
+@given(dense=legs.filter(bool))
+def test_a_keyword_leg_without_matches_leaves_the_dense_order(dense):
+    fused = fuse(Dense(ranked(dense), QUIET, 1.0), Keyword(Ranked((), ()), 2.0))
+    assert [row for row, _ in fused] == list(ranked(dense).ids)
+
+
+def test_both_legs_together_beat_either():
+    fused = fuse(Dense(ranked({1: 0.8, 2: 0.79}), QUIET, 1.0), Keyword(ranked({3: 1.0, 2: 0.9}), 2.0))
+    assert fused[0][0] == 2
+
+
+@given(best=st.floats(-1, 1), more=st.floats(0, 0.5))
+def test_standing_rises_with_the_distance_from_the_background(best, more):
+    assert 0 <= standing(best, QUIET) <= standing(best + more, QUIET) <= 1
+
+
+def test_a_best_hit_that_chance_explains_has_little_standing():
+    assert standing(0.1 + 0.1 * 3.0, QUIET) < 0.4
+    assert standing(0.1 + 0.1 * 6.0, QUIET) > 0.99

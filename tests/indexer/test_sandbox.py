@@ -1,0 +1,52 @@
+"""The reading child: killed when it must be, and the next document is read all the same."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from indexer.errors import ReaderStopped, UnsupportedFormat
+from indexer.sandbox import Sandbox
+from tests.indexer.documents import docx, pdf
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    made = Sandbox()
+    yield made
+    made.close()
+
+
+def test_documents_come_back_as_they_were_read(sandbox):
+    reading = sandbox(pdf("one", "two"), "x.pdf")
+    assert [section.page for section in reading.documents[0].sections] == [1, 2]
+    assert sandbox(docx("three"), "x.docx").documents[0].text == "three\n"
+
+
+def test_refusals_come_back_as_their_class(sandbox):
+    with pytest.raises(UnsupportedFormat, match="RTF"):
+        sandbox(b"{\\rtf1}", "x.rtf")
+
+
+def test_a_reader_that_takes_too_long_is_killed_and_the_next_document_is_read():
+    slow = Sandbox(base_seconds=0.3)
+    try:
+        sandbox_ready = slow(b"warm up", "a.txt")
+        assert sandbox_ready.documents
+        began = time.monotonic()
+        with pytest.raises(ReaderStopped, match="longer than"):
+            slow(b"<html>" + b"<table><tr><td rowspan=9 colspan=9>" * 4000, "slow.html")
+        assert time.monotonic() - began < 5
+        assert slow(b"still here", "b.txt").documents[0].text == "still here"
+    finally:
+        slow.close()
+
+
+def test_a_dead_fork_server_fails_one_document_and_is_replaced(sandbox):
+    sandbox(b"warm up", "a.txt")
+    os.kill(sandbox._server.pid, signal.SIGKILL)
+    with pytest.raises(ReaderStopped):
+        sandbox(b"unlucky", "b.txt")
+    assert sandbox(b"lucky", "c.txt").documents[0].text == "lucky"
