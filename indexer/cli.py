@@ -137,7 +137,8 @@ def search(
     from indexer.search import Mode, Searcher
 
     chosen: Mode = next(known for known in get_args(Mode) if known == mode)
-    searcher = Searcher(data.expanduser(), open_embedder(embedder, cache.expanduser() / "models"))
+    name = "hash" if mode == "keyword" else embedder  # that mode embeds nothing: no model is needed
+    searcher = Searcher(data.expanduser(), open_embedder(name, cache.expanduser() / "models"))
     try:
         hits = searcher.search(query, stores, top=top, mode=chosen)
     finally:

@@ -25,7 +25,7 @@ from indexer.passages import indexed, readable
 from indexer.publishing import File, Finished, Prepared, publish, writer
 from indexer.records import Document, Problem, Store
 from indexer.seams import Embedder, Reader, Splitter, Vectors
-from indexer.sources import Source, digest, find, parts
+from indexer.sources import Source, digest, find, parts, printable
 from indexer.splitting import heading
 
 BATCH_CHUNKS = 512  # published together: a quarter of a minute's embedding on two cores
@@ -167,28 +167,38 @@ def _items(
         try:
             sha256, size = digest(source.path)
         except OSError as error:
-            file = File(str(source.path), source.name, "", 0)
+            file = File(printable(source.path), source.name, "", 0)
             yield Finished(file, (f"cannot be read: {error.strerror}",), (), None)
             continue
-        if known.get(str(source.path)) == sha256:
+        if known.get(printable(source.path)) == sha256:
             yield Unchanged(source.name)
             continue
-        file = File(str(source.path), source.name, sha256, size)
-        yield from _documents(catalogue, store, file, embedder, read, split)
+        file = File(printable(source.path), source.name, sha256, size)
+        yield from _documents(catalogue, store, source, file, embedder, read, split)
 
 
 def _documents(
-    catalogue: Catalogue, store: Store, file: File, embedder: Embedder, read: Reader, split: Splitter
+    catalogue: Catalogue,
+    store: Store,
+    source: Source,
+    file: File,
+    embedder: Embedder,
+    read: Reader,
+    split: Splitter,
 ) -> Iterator[Item]:
     """What is new in a file, then its end."""
     published = _published(catalogue, store, file)
     keys: set[str] = set()
     errors: list[str] = []
     warnings: list[str] = []
-    for part in parts(Path(file.source)):
+    rest = parts(source.path)
+    while True:
         try:
+            part = next(rest, None)
+            if part is None:
+                break
             reading = read(part.data, file.filename, part.first_line)
-        except Unreadable as error:
+        except (Unreadable, OSError) as error:
             yield Finished(file, (*errors, str(error)), tuple(warnings), None)
             return
         errors += reading.errors

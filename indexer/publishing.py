@@ -98,7 +98,8 @@ def publish(
         folder = stores_folder(catalogue.data, store.id)
         digests = write_segment(folder, name, ids, vectors, texts, about)
     with writing(catalogue.engine) as connection:
-        number = advance(connection, store)
+        changes = prepared or any(end.keys is not None for end in finished)
+        number = advance(connection, store) if changes else store.generation
         if digests:
             add_segment(connection, store, name, len(ids), digests, number)
         known: dict[str, str] = {}
@@ -109,7 +110,8 @@ def publish(
             _insert(connection, store, file_id, item, number, remaining)
         for end in finished:
             _finish(connection, _file_row(connection, store, end.file, known), end, number)
-        count_live(connection, store, number)
+        if changes:
+            count_live(connection, store, number)
     return number
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -96,7 +97,8 @@ class Sandbox:
             return
         for pipe in (server.stdin, server.stdout):
             if pipe is not None:
-                pipe.close()  # the end of its input ends the server
+                with suppress(OSError):  # what a dead server did not read cannot be flushed
+                    pipe.close()  # the end of its input ends a living one
         try:
             server.wait(timeout=1)
         except subprocess.TimeoutExpired:

@@ -35,9 +35,9 @@ def find(paths: Sequence[Path]) -> list[Source]:
         path = Path(os.path.abspath(given))
         if path.is_dir():
             for file in _under(path):
-                found.setdefault(file, Source(file, file.relative_to(path).as_posix()))
+                found.setdefault(file, Source(file, printable(file.relative_to(path))))
         elif path.exists():
-            found.setdefault(path, Source(path, path.name))
+            found.setdefault(path, Source(path, printable(Path(path.name))))
         else:
             raise SourceMissing(f"{given} does not exist")
     return sorted(found.values())
@@ -65,6 +65,16 @@ def parts(path: Path) -> Iterator[Part]:
 
 
 def _under(folder: Path) -> Iterable[Path]:
-    for parent, folders, files in os.walk(folder):
+    def refuse(error: OSError) -> None:
+        raise SourceMissing(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            if path.is_file() or not path.exists():  # a pipe would block; a broken link is to be named
+                yield path
+
+
+def printable(path: Path) -> str:
+    """The path with forward slashes, whatever bytes its name is made of."""
+    return os.fsencode(path.as_posix()).decode("utf-8", errors="replace")

@@ -1,8 +1,11 @@
 """Files in, hits out."""
 
 import json
+import os
 
+from indexer import sources
 from indexer.verification import findings
+from tests.indexer.conftest import Watching
 
 
 def rows(*documents: dict) -> str:
@@ -56,3 +59,39 @@ def test_the_store_verifies_after_replacements(folder, put, catalogue):
             (folder / f"{n}.txt").write_text(f"document {n} version {turn % (n + 1)}")
         put()
     assert list(findings(catalogue, catalogue.store("docs"))) == []
+
+
+def test_hidden_files_and_pipes_are_left_out_and_broken_links_are_named(folder, put):
+    (folder / ".hidden.txt").write_text("secret")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("secret")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "link.txt").symlink_to(folder / "gone.txt")
+    (folder / "seen.txt").write_text("seen")
+    watch = Watching()
+    summary = put(watch=watch)
+    assert watch.names == ["link.txt", "seen.txt"]
+    assert [problem.name for problem in summary.errors] == ["link.txt"]
+
+
+def test_failing_again_publishes_nothing(folder, put):
+    (folder / "bad.rtf").write_text("{\\rtf1}")
+    put()
+    watch = Watching()
+    assert len(put(watch=watch).errors) == 1
+    assert watch.batches == [(0, 0, 0)]
+
+
+def test_the_same_id_twice_is_an_error_and_the_first_is_kept(folder, put, searcher):
+    (folder / "r.jsonl").write_text(rows({"id": "a", "text": "first"}, {"id": "a", "text": "second"}))
+    assert "two rows have the id 'a'" in put().errors[0].message
+    assert [hit.text for hit in searcher.search("first second", ["docs"]).hits] == ["first"]
+
+
+def test_a_large_jsonl_file_is_read_in_parts(folder, put, monkeypatch):
+    monkeypatch.setattr(sources, "PART_BYTES", 100)
+    text = rows(*({"id": str(n), "text": f"text number {n}"} for n in range(50))) + "broken\n"
+    (folder / "r.jsonl").write_text(text)
+    summary = put()
+    assert summary.documents == 50
+    assert [problem.message.partition(":")[0] for problem in summary.errors] == ["line 51"]

@@ -50,3 +50,13 @@ def test_a_dead_fork_server_fails_one_document_and_is_replaced(sandbox):
     with pytest.raises(ReaderStopped):
         sandbox(b"unlucky", "b.txt")
     assert sandbox(b"lucky", "c.txt").documents[0].text == "lucky"
+
+
+def test_the_seconds_of_a_busy_child_are_those_of_the_processor(sandbox):
+    from indexer.reading.child import _processor_seconds
+
+    before = _processor_seconds(os.getpid())
+    while time.process_time() % 0.2 < 0.1:
+        pass
+    assert _processor_seconds(os.getpid()) >= before >= 0
+    assert _processor_seconds(2**22 + 1) == 0.0

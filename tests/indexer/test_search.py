@@ -8,7 +8,9 @@ import pytest
 
 from indexer.errors import EmbedderMismatch, UnknownStore
 from indexer.hash_embedder import HashEmbedder
+from indexer.keywords import match
 from indexer.search import Searcher
+from indexer.snapshots import Snapshots
 
 
 @pytest.fixture
@@ -117,3 +119,16 @@ def test_searches_of_many_threads_agree(corpus, put, searcher):
 def test_questions_without_words_find_something_or_nothing_but_do_not_fail(corpus, put, searcher, query):
     put()
     assert len(searcher.search(query, ["docs"], top=3).hits) <= 3
+
+
+def test_a_held_generation_outlives_the_merge_of_its_segments(folder, put, catalogue, embedder):
+    snapshots = Snapshots(catalogue)
+    for n in range(7):
+        (folder / f"{n}.txt").write_text(f"document unique{n}")
+        put()
+    held = snapshots.newest(catalogue.store("docs"))
+    (folder / "7.txt").write_text("the eighth segment")
+    put()
+    assert len(catalogue.generation(catalogue.store("docs").id).segments) == 1
+    indexes = [segment.keywords for segment in held.segments.values()]
+    assert len(match(indexes, "unique3", 5)[0].ids) == 1
