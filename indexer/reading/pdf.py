@@ -2,6 +2,9 @@
 
 import ctypes
 import re
+from functools import partial
+from itertools import groupby
+from unicodedata import combining
 
 import pypdfium2  # type: ignore[import-untyped]
 from pypdfium2 import raw
@@ -11,8 +14,6 @@ from indexer.reading.decoding import clean
 from indexer.records import Document, Reading, Section
 
 MOST_PAGES = 5_000
-_ALEFS = "\u0622\u0623\u0625\u0627"
-_LAM = "\u0644"
 _RTL = "\u0590-\u08ff"
 _JOINTS = re.compile(rf"(?<=[{_RTL}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_RTL}])")
 _HYPHENS = re.compile("\ufffe|\u00ad\n?|\x02\n?")  # how pdfium marks a hyphen at a line's end
@@ -46,24 +47,28 @@ def read_pdf(data: bytes) -> Reading:
 
 def _page_text(page: pypdfium2.PdfTextPage) -> str:
     text = page.get_text_range()
-    if re.search(f"[{_ALEFS}]{_LAM}", text):
-        text = _unswapped(page)
+    if re.search(f"[{_RTL}]", text):
+        text = _in_reading_order(page)
     text = _HYPHENS.sub("", clean(text))
     # Between the directions the gap is in the layout only.
     return _JOINTS.sub(" ", text).strip()
 
 
-def _unswapped(page: pypdfium2.PdfTextPage) -> str:
-    """The page's text with lam-alef ligatures in reading order.
+def _in_reading_order(page: pypdfium2.PdfTextPage) -> str:
+    """The page's text with the letters of each right-to-left glyph as they are read.
 
-    pdfium turns the one glyph into two characters as they stand on the line; both have the
-    glyph's origin, by which they differ from the article (alef, lam), which is two glyphs.
+    pdfium turns a glyph of several letters (lam-alef, or a whole word) into characters as they stand
+    on the line. They have the one glyph's origin, by which they differ from letters side by side.
     """
-    many = page.count_chars()
-    text = [chr(raw.FPDFText_GetUnicode(page, at)) for at in range(many)]
-    for at in range(many - 1):
-        if text[at] in _ALEFS and text[at + 1] == _LAM and _origin(page, at) == _origin(page, at + 1):
-            text[at], text[at + 1] = text[at + 1], text[at]
+    text = [chr(raw.FPDFText_GetUnicode(page, at)) for at in range(page.count_chars())]
+    for found in re.finditer(f"[{_RTL}]{{2,}}", "".join(text)):
+        places = range(found.start(), found.end())
+        for _, glyph in groupby(places, key=partial(_origin, page)):
+            at = list(glyph)
+            start, end = at[0], at[-1]
+            letters = text[start : end + 1]
+            if sum(not combining(letter) for letter in letters) > 1:  # not a letter with its marks
+                text[start : end + 1] = reversed(letters)
     return "".join(text)
 
 

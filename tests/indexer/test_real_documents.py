@@ -1,0 +1,95 @@
+"""Documents nobody here wrote. FEWSHOT_TEST_DATA names the folder of packs, unpacked or *.tar.xz."""
+
+import os
+import re
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from indexer.catalogue import Catalogue
+from indexer.errors import UnsupportedFormat
+from indexer.hash_embedder import HashEmbedder
+from indexer.ingest import ingest
+from indexer.sandbox import Sandbox
+from indexer.splitting import Splitting
+from indexer.verification import findings
+from tests.indexer.conftest import Watching
+
+pytestmark = pytest.mark.slow
+LISTED = (".txt", ".md", ".html", ".pdf", ".docx", ".csv", ".jsonl")
+LONGEST_SECONDS = 10
+LEAST_RECALL = 0.95
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory) -> Path:
+    """The pack e-documents, unpacked."""
+    given = os.environ.get("FEWSHOT_TEST_DATA")
+    if not given:
+        pytest.skip("FEWSHOT_TEST_DATA is not set")
+    packed, folder = Path(given, "e-documents.tar.xz"), Path(given, "e-documents")
+    if packed.exists() and not folder.exists():
+        folder = tmp_path_factory.mktemp("packs")
+        with tarfile.open(packed) as archive:
+            archive.extractall(folder, filter="data")
+        folder /= "e-documents"
+    if not folder.exists():
+        pytest.skip(f"no e-documents in {given}")
+    return folder / "dev"
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    made = Sandbox()
+    made(b"warm up", "a.txt")
+    yield made
+    made.close()
+
+
+def words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"[^\W_]+", re.sub(r"[\\*_`#|>\-\[\]()!~]", " ", text).lower()))
+
+
+def test_every_good_file_of_a_listed_format_has_usable_text(documents, sandbox):
+    files = [*documents.glob("good/*"), *documents.glob("docs-tree/**/*.md")]
+    seen = 0
+    for path in files:
+        if path.suffix not in LISTED or path.name == "testOCR.pdf":  # a scan
+            continue
+        reading = sandbox(path.read_bytes(), path.name)
+        text = "".join(document.text for document in reading.documents)
+        assert reading.errors == (), path.name
+        assert len(text.split()) >= 3, path.name
+        assert text.count("\ufffd") <= len(text) / 200, path.name
+        gold = documents / "gold" / f"{path.name}.md"
+        if gold.exists():
+            wanted, found = words(gold.read_text()), words(text)
+            recall = sum((wanted & found).values()) / wanted.total()
+            assert recall >= LEAST_RECALL, path.name
+        seen += 1
+    assert seen >= 30
+
+
+def test_other_formats_are_refused_by_their_name(documents, sandbox):
+    for path in documents.glob("good/*"):
+        if path.suffix not in LISTED:
+            with pytest.raises(UnsupportedFormat, match="supported are text, Markdown, HTML"):
+                sandbox(path.read_bytes(), path.name)
+
+
+def test_every_hostile_file_is_reported_by_name_and_none_takes_long(documents, tmp_path):
+    catalogue, sandbox, watch = Catalogue(tmp_path), Sandbox(), Watching()
+    try:
+        for path in sorted(documents.glob("hostile/*")):
+            began = time.monotonic()
+            summary = ingest(catalogue, "h", [path], HashEmbedder(), sandbox, Splitting(), watch)
+            assert time.monotonic() - began < LONGEST_SECONDS, path.name
+            reported = {problem.name for problem in (*summary.errors, *summary.warnings)}
+            assert reported == {path.name}
+        assert list(findings(catalogue, catalogue.store("h"))) == []
+    finally:
+        sandbox.close()
+        catalogue.close()
