@@ -74,23 +74,19 @@ class Admission:
         deadline = began + min(deadline_seconds or self._deadline_seconds, self._deadline_seconds)
         if self._waiting or not self._fits(weight):
             await self._wait(weight, deadline - began)
-        self._inside += weight
-        self._requests += 1
-        self._empty.clear()
+        else:
+            self._take(weight)
         return Ticket(self, weight, deadline, queue_seconds=time.monotonic() - began)
 
     def left(self, ticket: Ticket) -> None:
-        self._inside -= ticket.weight
-        self._requests -= 1
         self._life_seconds += 0.1 * (time.monotonic() - ticket.entered_at - self._life_seconds)
-        self._wake()
-        if not self._requests:
-            self._empty.set()
+        self._give_back(ticket.weight)
 
     async def drain(self, seconds: float) -> bool:
         """Refuse newcomers and wait for those inside; True when all of them have left in time."""
         self._draining = True
-        for _, place in self._waiting:
+        while self._waiting:
+            _, place = self._waiting.popleft()
             if not place.done():
                 place.set_exception(
                     Draining("the server is shutting down; ask another one", retry_after_seconds=5)
@@ -101,6 +97,18 @@ class Admission:
         except TimeoutError:
             return False
         return True
+
+    def _take(self, weight: int) -> None:
+        self._inside += weight
+        self._requests += 1
+        self._empty.clear()
+
+    def _give_back(self, weight: int) -> None:
+        self._inside -= weight
+        self._requests -= 1
+        self._wake()
+        if not self._requests:
+            self._empty.set()
 
     def _fits(self, weight: int) -> bool:
         return self._inside == 0 or self._inside + weight <= self._running
@@ -119,21 +127,20 @@ class Admission:
         try:
             async with asyncio.timeout(seconds):
                 await place
-        except TimeoutError:
-            raise DeadlineExceeded(f"no place was free within the deadline of {seconds:g} s") from None
-        finally:
+        except BaseException as problem:
             if entry in self._waiting:
                 self._waiting.remove(entry)
+            elif not isinstance(problem, Draining):  # called in, and gone in the same moment
+                self._give_back(weight)
             self._wake()
+            if isinstance(problem, TimeoutError):
+                raise DeadlineExceeded(f"no place was free within the deadline of {seconds:g} s") from None
+            raise
 
     def _wake(self) -> None:
-        """Call in those at the head of the queue that fit; each removes itself when it runs."""
-        promised = self._inside
-        for weight, place in self._waiting:
-            if place.done():
-                promised += weight
-                continue
-            if promised and promised + weight > self._running:
-                return
-            place.set_result(None)
-            promised += weight
+        """Call in those at the head of the queue that fit. Their places are taken from here on."""
+        while self._waiting and self._fits(self._waiting[0][0]):
+            weight, place = self._waiting.popleft()
+            if not place.done():
+                self._take(weight)
+                place.set_result(None)

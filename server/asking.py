@@ -121,10 +121,13 @@ def print_sources(provenance: dict[str, Any]) -> None:
         return
     click.echo("\nSources" + ("" if any(source["cited"] for source in used) else " (none cited)"))
     for source in used:
-        page = f", p. {source['page_start']}" if source["page_start"] else ""
         mark = "*" if source["cited"] else " "
-        where = f"{source['filename']}{page}"
-        click.echo(f"{mark} [{source['n']}] {where}  ({source['score']:.2f}, {source['chunk_id']})")
+        where = (
+            source["title"]
+            if source["title"] == source["filename"]
+            else f"{source['title']} ({source['filename']})"
+        )
+        click.echo(f"{mark} [{source['n']}] {where}  {source['score']:.2f}")
 
 
 def _wait_until_ready(base: str, *, seconds: float, child: "subprocess.Popen[str] | None" = None) -> bool:

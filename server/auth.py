@@ -1,7 +1,9 @@
 """Who is asking, and may they: one dependency a route, default deny."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -37,18 +39,20 @@ class Door:
         return key
 
 
-def requires(scope: str) -> Callable[[Request], Key]:
+def requires(scope: str) -> Callable[[Request], Coroutine[Any, Any, Key]]:
     """The dependency of a route; the app refuses to start with a route that has none."""
 
-    def check(request: Request) -> Key:
+    async def check(request: Request) -> Key:
         door: Door = request.state.door
-        return door.admit(request, scope)
+        if door.keys is None:
+            return door.admit(request, scope)
+        return await asyncio.to_thread(door.admit, request, scope)  # looks the key up in the database
 
     check.scope = scope  # type: ignore[attr-defined]
     return check
 
 
-def anyone(request: Request) -> None:
+async def anyone(request: Request) -> None:
     """The dependency of the two routes that need no key: liveness and readiness."""
 
 

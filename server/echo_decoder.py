@@ -30,8 +30,8 @@ class EchoTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(map(ord, text))
 
-    def text(self, token: int) -> str:
-        return SPECIAL_TEXT.get(token) or chr(token)
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(SPECIAL_TEXT.get(token) or chr(token) for token in tokens)
 
 
 class EchoDecoder:
@@ -126,7 +126,7 @@ class EchoDecoder:
 
     def _question(self, prompt: tuple[int, ...]) -> str:
         """The last user message of a ChatML prompt; the whole prompt when it is raw text."""
-        text = "".join(map(self._tokenizer.text, prompt))
+        text = self._tokenizer.decode(prompt)
         *_, last = text.rpartition("<|im_start|>user\n")
         return last.partition("<|im_end|>")[0]
 
@@ -138,4 +138,4 @@ def _sure(character: str, alternatives: int | None) -> TokenLogprob:
 
 def _certain(prompt: tuple[int, ...]) -> tuple[TokenLogprob | None, ...]:
     tokenizer = EchoTokenizer()
-    return (None, *(_sure(tokenizer.text(token), 1) for token in prompt[1:]))
+    return (None, *(_sure(tokenizer.decode([token]), 1) for token in prompt[1:]))

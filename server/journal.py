@@ -93,7 +93,8 @@ replies = Table(
     Column("texts_sha256", Text, nullable=False),
 )
 
-Row = tuple[Table, dict[str, Any], "asyncio.Future[None] | None"]
+Done = Callable[[Exception | None], object]  # called from the writer's thread
+Row = tuple[Table | None, dict[str, Any], Done | None]
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
 GROUP = 512  # rows a transaction
@@ -130,7 +131,7 @@ class Journal:
             "client_request_id": turn.client_request_id,
             "metadata": _json(turn.metadata if self._keep_text else {}),
         }
-        self._rows.put((exposures, row, done))
+        self._rows.put((exposures, row, lambda problem: _settle(done, problem)))
         return done
 
     def plan(self, plan: Plan) -> None:
@@ -201,11 +202,11 @@ class Journal:
                 found |= {f"{table.name}.{name}": value for name, value in (row or {}).items()}
             return found or None
 
-    async def flush(self) -> None:
-        """Return when everything queued so far is on disk."""
-        done = asyncio.get_running_loop().create_future()
-        self._rows.put((exposures, {}, done))
-        await done
+    def wait(self) -> None:
+        """Block until everything queued so far is written."""
+        written = threading.Event()
+        self._rows.put((None, {}, lambda _: written.set()))
+        written.wait()
 
     def close(self) -> None:
         """Write what is queued, then stop."""
@@ -231,7 +232,7 @@ class Journal:
             try:
                 with writing(self._engine) as connection:
                     for table, values, _ in rows:
-                        if values:
+                        if table is not None:
                             connection.execute(insert(table), values)
             except Exception as caught:  # whatever it is, waiters must hear of it and the thread must live
                 problem = caught
@@ -239,7 +240,7 @@ class Journal:
                 log.error("journal: %d rows not written: %s", len(rows), type(caught).__name__)
             for _, _, done in rows:
                 if done is not None:
-                    _settle(done, problem)
+                    done(problem)
 
 
 def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:

@@ -26,7 +26,7 @@ from server.limits import decide_limits
 from server.metrics import Metrics
 from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
 from server.retrieval import as_sources, as_uses
-from server.seams import Decoder, Demos, Retriever
+from server.seams import Decoder, Demos, Retriever, Tokenizer
 
 REFUSAL = "I could not find anything about this in the documents."
 NO_HITS = Hits((), {})
@@ -111,7 +111,8 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
             param="messages" if turn.messages else "prompt",
         )
     limits = decide_limits(turn, None, decoder.profile, longest, parts.output_tokens)
-    return _plan(turn, decoder.profile, prompts, limits, messages=turn.messages)
+    plan = _plan(turn, decoder.profile, prompts, limits, messages=turn.messages)
+    return replace(plan, echoed=_texts(turn, tokenizer)) if turn.echo else plan
 
 
 async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, parts: Parts) -> Plan:
@@ -250,6 +251,11 @@ def _plan(
         messages=tuple(messages),
         grounding=grounding,
     )
+
+
+def _texts(turn: Turn, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The prompts as text, for `echo` to give back."""
+    return tuple(prompt if isinstance(prompt, str) else tokenizer.decode(prompt) for prompt in turn.prompts)
 
 
 def _salt(secret: bytes, tenant: str) -> str:

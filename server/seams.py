@@ -23,8 +23,8 @@ class Tokenizer(Protocol):
         """Ids of raw text, with what the model puts before every text (BOS), if anything."""
         ...
 
-    def text(self, token: int) -> str:
-        """What one id stands for, alone."""
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text that the ids stand for, special tokens included."""
         ...
 
 

@@ -49,8 +49,8 @@ class VllmTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text))
 
-    def text(self, token: int) -> str:
-        return str(self._tokenizer.decode([token]))
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens)))
 
 
 class VllmDecoder:

@@ -109,6 +109,7 @@ def _context(request: Request, key: Key, prefix: str) -> Context:
         id=new_id(prefix),
         created=int(time.time()),
         tenant=key.tenant,
+        scopes=key.scopes,
         unit_header=request.headers.get(header) if header else None,
         client_request_id=request.headers.get("x-client-request-id") or request.headers.get("x-request-id"),
         deadline=deadline_of(request.headers),

@@ -54,9 +54,6 @@ class CompletionRequest(Generation):
             raise fault("0 leaves nothing to answer without echo", at="max_tokens")
         if self.n * len(self.prompts()) > MOST_CHOICES:
             raise fault(f"n × prompts may be at most {MOST_CHOICES}", at="n")
-        if self.echo and not all(isinstance(prompt, str) for prompt in self.prompts()):
-            # Its text is the tokenizer's to say; nobody fills Plan.echoed for ids yet.
-            raise fault("Not yet with token ids; send the prompt as text", at="echo", kind="unsupported")
         if self.fewshot.template or self.fewshot.vector_store_ids:
             if not isinstance(self.prompt, str):
                 raise fault("With a template or stores it is the question: one string", at="prompt")

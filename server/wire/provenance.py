@@ -88,6 +88,8 @@ def _source(source: SourceUse, *, cited: bool, text: bool) -> dict[str, Any]:
         "n": source.n,
         "file_id": source.file_id,
         "filename": source.filename,
+        "title": source.title,
+        "external_id": source.external_id,
         "vector_store_id": source.store_id,
         "chunk_id": source.chunk_id,
         "page_start": source.page_start,

@@ -56,7 +56,6 @@ def test_what_evaluation_harnesses_send_is_accepted():
         ({"prompt": ["a"] * 3, "n": 6}, InvalidValue, "n"),
         ({"max_tokens": 0}, InvalidValue, "max_tokens"),
         ({"logprobs": 6}, InvalidValue, "logprobs"),
-        ({"prompt": [5, 6], "echo": True}, UnsupportedParameter, "echo"),
         ({"best_of": 2}, UnsupportedParameter, "best_of"),
         ({"suffix": "end"}, UnsupportedParameter, "suffix"),
         ({"fewshot": {"template": "t"}, "prompt": [5]}, InvalidValue, "prompt"),

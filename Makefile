@@ -1,0 +1,49 @@
+# The targets own the virtual environment: none asks you to activate anything.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: help setup setup-dev demo serve test test-slow check docs lock bench clean
+
+help:            ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup:           ## Make the environment for serving
+	@$(PYTHON) deploy/setup_env.py $(VENV)
+
+setup-dev:       ## Make the environment for tests and checks
+	@$(PYTHON) deploy/setup_env.py $(VENV) --dev
+
+demo: setup      ## Ask questions of real documents, from nothing
+	@$(BIN)/python deploy/demo.py
+
+serve: setup     ## Serve on http://127.0.0.1:8000/v1
+	@$(BIN)/fewshot models fetch
+	@$(BIN)/fewshot serve
+
+test: setup-dev  ## Run the tests, real vLLM on the CPU included
+	@$(BIN)/fewshot models fetch
+	@$(BIN)/python -m pytest
+
+test-slow: setup-dev  ## Run the tests that take minutes
+	@$(BIN)/fewshot models fetch
+	@$(BIN)/python -m pytest -m slow
+
+check: setup-dev  ## Format, lint, types, import contracts, generated docs
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python deploy/generate_docs.py --check
+
+docs: setup-dev  ## Write the generated docs again
+	@$(BIN)/python deploy/generate_docs.py
+
+lock:            ## Resolve the lock files again (needs uv)
+	@deploy/lock.sh
+
+bench: setup-dev  ## Run the benchmarks this machine can run
+	@$(BIN)/python -m bench all
+
+clean:           ## Remove the environment
+	rm -rf $(VENV)

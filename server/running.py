@@ -1,0 +1,120 @@
+"""One server: one process, one port, an engine that starts beside it, drained on SIGTERM."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+import click
+import uvicorn
+from prometheus_client import start_http_server
+
+from indexer.errors import IndexerError
+from prompts.errors import PromptError
+from server.app import Opened, create_app
+from server.cli import Refusal
+from server.metrics import Metrics
+from server.settings import Settings, overridden
+from server.wiring import open_parts
+
+log = logging.getLogger("fewshot")
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop; 0 after a clean drain. Raises Refusal for an unusable configuration."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    listening = _listen(settings)
+    port = listening.getsockname()[1]
+    settings = overridden(settings, {"server": {"port": port}})
+    try:
+        return asyncio.run(_serve(settings, listening))
+    except (IndexerError, PromptError) as problem:
+        raise Refusal(str(problem)) from None
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> int:
+    metrics = Metrics()
+    async with open_parts(settings, metrics) as opened:
+        if not settings.loopback and settings.server.metrics_port:
+            start_http_server(settings.server.metrics_port, addr="127.0.0.1", registry=metrics.registry)
+        app = create_app(
+            lambda: contextlib.nullcontext(opened), metrics=metrics, openapi=settings.server.openapi
+        )
+        server = Draining(
+            uvicorn.Config(
+                app, log_level="warning", access_log=False, timeout_keep_alive=75, server_header=False
+            ),
+            opened,
+            drain_seconds=settings.server.drain_seconds,
+        )
+        host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
+        _say(f"Fewshot listens on http://{host}:{settings.server.port}/v1; the engine is starting …")
+        announcing = asyncio.create_task(_announce(opened, server))
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            announcing.cancel()
+    return 1 if opened.parts.engine.failure else 0
+
+
+class Draining(uvicorn.Server):
+    """On the first signal: refuse newcomers, let those inside finish, then close. On the second: at once."""
+
+    def __init__(self, config: uvicorn.Config, opened: Opened, *, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._opened = opened
+        self._drain_seconds = drain_seconds
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is not None:
+            self.force_exit = self.should_exit = True
+            return
+        _say(f"{signal.Signals(sig).name}: finishing what was admitted …")
+        self._draining = asyncio.get_event_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        done = await self._opened.parts.admission.drain(self._drain_seconds)
+        if not done:
+            log.warning("some requests did not finish within %g s and are cut off", self._drain_seconds)
+        self.should_exit = True
+
+
+async def _announce(opened: Opened, server: uvicorn.Server) -> None:
+    began = time.monotonic()
+    engine = opened.parts.engine
+    await engine.up.wait()
+    if engine.failure is not None:
+        _say(f"The engine did not start: {engine.failure}")
+        server.should_exit = True
+        return
+    gc.freeze()  # what start-up built lives as long as the process: no collection need look at it again
+    profile = engine.decoder.profile
+    _say(
+        f"Ready after {time.monotonic() - began:.0f} s: "
+        f"{profile.name} on {profile.engine} {profile.engine_version}"
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket, bound before anything slow starts. Raises Refusal naming what holds the port."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as problem:
+        raise Refusal(
+            f"cannot listen on {host}:{port}: {problem.strerror or problem}; choose another with --port"
+        ) from None
+    return listening
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

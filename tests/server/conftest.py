@@ -1,0 +1,157 @@
+"""A real server on a real port, over an echo and a store of three small documents."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import uvicorn
+from click.testing import CliRunner
+
+from indexer.cli import ingest
+from indexer.database import open_database
+from indexer.hash_embedder import HashEmbedder
+from indexer.search import Searcher
+from prompts.demos import Pool
+from prompts.listing import parse_lines
+from prompts.templates import Library
+from server.admission import Admission
+from server.app import Opened, Options, create_app
+from server.auth import Door
+from server.demonstrations import PoolDemos
+from server.echo_decoder import EchoDecoder
+from server.embedding_service import EmbeddingService
+from server.engine import Engine
+from server.journal import Journal
+from server.keys import Keys
+from server.metrics import Metrics
+from server.pipeline import Parts
+from server.retrieval import IndexRetriever
+
+ROWS = [
+    {"id": "cats", "title": "Cats", "text": "Cats sleep for thirteen hours a day and hunt at dusk."},
+    {"id": "tea", "title": "Tea", "text": "Green tea is steeped at eighty degrees for two minutes."},
+    {"id": "iron", "title": "Iron", "text": "Iron melts at 1538 degrees Celsius and rusts in wet air."},
+]
+EXAMPLES = [
+    {"id": "d1", "input": "How long do dogs sleep?", "output": "About twelve hours [1]."},
+    {"id": "d2", "input": "When does copper melt?", "output": "At 1085 degrees [1]."},
+    {"id": "d3", "input": "How hot is black tea made?", "output": "Near boiling [1]."},
+]
+
+
+@dataclass
+class Running:
+    """A server that answers, and the parts it runs on."""
+
+    url: str
+    parts: Parts
+    decoder: EchoDecoder
+    keys: Keys | None
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        return openai.OpenAI(
+            **{"base_url": f"{self.url}/v1", "api_key": "any", "max_retries": 0, "timeout": 20.0, **options}
+        )
+
+    def journalled(self, turn_id: str) -> dict[str, Any]:
+        """The journal's rows of a turn, once everything queued is written."""
+        self.parts.journal.wait()
+        return dict(self.parts.journal.find(turn_id) or {})
+
+
+Serve = Callable[..., contextlib.AbstractContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the store `facts`."""
+    folder = tmp_path_factory.mktemp("data")
+    file = folder / "facts.jsonl"
+    file.write_text("\n".join(map(json.dumps, ROWS)))
+    done = CliRunner().invoke(
+        ingest, [str(file), "--store", "facts", "--data", str(folder), "--embedder", "hash"]
+    )
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def serve(data: Path, tmp_path: Path) -> Serve:
+    """Start a server: `with serve(reply="…") as running:`. Options reach EchoDecoder, Admission, Options."""
+
+    @contextlib.contextmanager
+    def start(
+        *,
+        with_keys: bool = False,
+        admission: Admission | None = None,
+        options: Options | None = None,
+        open_decoder: Any = None,
+        **echo: Any,
+    ) -> Iterator[Running]:
+        database = open_database(tmp_path / "journal.db")
+        keys = Keys(database, pepper=b"pepper") if with_keys else None
+        embedder = HashEmbedder()
+        decoder = EchoDecoder(**echo)
+        metrics = Metrics()
+        opened: list[Opened] = []
+
+        async def open_echo() -> EchoDecoder:
+            return decoder
+
+        @contextlib.asynccontextmanager
+        async def open_parts() -> AsyncIterator[Opened]:
+            retriever = IndexRetriever(Searcher(data, embedder), timeout_seconds=5, threads=2)
+            pool = Pool(
+                parse_lines(map(json.dumps, EXAMPLES), "examples"),
+                vectors=embedder.passages([example["input"] for example in EXAMPLES]),
+                embed=embedder.passages,
+            )
+            parts = Parts(
+                engine=Engine(open_decoder or open_echo),
+                retriever=retriever,
+                library=Library.load(),
+                demos=PoolDemos(pool),
+                journal=Journal(database, secret=b"secret"),
+                admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
+                metrics=metrics,
+                secret=b"secret",
+            )
+            parts.engine.start()
+            embeddings = EmbeddingService(embedder)
+            opened.append(
+                Opened(
+                    parts=parts,
+                    door=Door(keys),
+                    embeddings=embeddings,
+                    options=options or Options(public_url="http://fewshot.test"),
+                )
+            )
+            yield opened[0]
+            await parts.engine.close()
+            retriever.close()
+            embeddings.close()
+            parts.journal.close()
+
+        app = create_app(open_parts, metrics=metrics)
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
+        thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
+        thread.start()
+        # A decoder of the test's own may never come up: that is then the point of the test.
+        while not server.started or (open_decoder is None and not opened[0].parts.engine.up.is_set()):
+            assert thread.is_alive(), "the server did not start"
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield Running(f"http://127.0.0.1:{port}", opened[0].parts, decoder, keys)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+    return start
