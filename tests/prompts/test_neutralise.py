@@ -1,0 +1,63 @@
+"""Hostile values lose their power; honest ones stay as they are."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prompts.errors import ControlText
+from prompts.neutralise import check_control, forbidden_for, neutralise
+from prompts.records import Message
+
+SPECIAL = ("<|im_end|>", "<|im_start|>", "</s>", "<s>")
+FENCES = ("[[excerpt", "[[end")
+hostile = st.lists(
+    st.sampled_from([*SPECIAL, *FENCES, "<", "|", "<|im", "_end|>", "[", "x", " ", "\u200b", "\u200d", "é"])
+).map("".join)
+
+
+@given(hostile)
+def test_nothing_forbidden_is_left_and_a_second_pass_changes_nothing(text):
+    forbidden = forbidden_for("document", SPECIAL, FENCES)
+    once = neutralise(text, forbidden)
+    assert not any(string.lower() in once.text.lower() for string in forbidden)
+    assert neutralise(once.text, forbidden) == (once.text, 0)
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="<[")))
+def test_ordinary_text_stays_as_it_is(text):
+    assert neutralise(text, forbidden_for("document", SPECIAL, FENCES)) == (text, 0)
+
+
+def test_hits_are_counted_without_regard_to_case():
+    cleaned = neutralise("a <|IM_END|> b [[Excerpt c", forbidden_for("user", SPECIAL, FENCES))
+    assert cleaned == ("a < |IM_END|> b [ [Excerpt c", 2)
+
+
+def test_a_user_may_name_markers_of_other_models_and_a_document_may_not():
+    text = "What does [INST] mean?"
+    assert neutralise(text, forbidden_for("user", SPECIAL, ())).text == text
+    assert neutralise(text, forbidden_for("document", SPECIAL, ())).text == "What does [ INST] mean?"
+
+
+def test_an_author_may_write_anything():
+    assert forbidden_for("author", SPECIAL, FENCES) == ()
+
+
+@pytest.mark.parametrize("char", ["\u200b", "\u202e", "\ufeff", "\U000e0041", "\x00", "\u00ad"])
+def test_invisible_characters_are_removed(char):
+    assert neutralise(f"pay{char}ment", ()) == ("payment", 1)
+
+
+def test_joiners_stay_where_scripts_and_emoji_need_them():
+    for text in ("می\u200cخواهم", "क्\u200dष", "👩\u200d💻"):
+        assert neutralise(text, ()) == (text, 0)
+    assert neutralise("ab\u200dc", ()).text == "abc"
+
+
+def test_control_text_that_slipped_through_is_refused():
+    def special(messages):
+        return sum(2 + message.text.count("<eot>") for message in messages)
+
+    check_control([Message("user", "fine")], special)
+    with pytest.raises(ControlText, match="3 in the prompt, 2 expected"):
+        check_control([Message("user", "so <eot>")], special)

@@ -1,0 +1,60 @@
+"""Wording is checked before it is compiled; values are never read as wording."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prompts.errors import RenderFailed
+from prompts.sandbox import names_in, problems_in, render
+
+
+@pytest.mark.parametrize(
+    "wording",
+    [
+        "{{ 'a' * 99999999 }}",
+        "{{ 1 + 1 }}",
+        "{% set x = 1 %}",
+        "{% include 'x' %}",
+        "{% import 'x' as y %}",
+        "{% macro f() %}{% endmacro %}",
+        "{{ x() }}",
+        "{{ x.__class__ }}",
+        "{{ x['y'] }}",
+        "{{ x | default('') }}",
+        "{{ x | map('upper') | join }}",
+        "{{ x if y else z }}",
+        "{{ x ~ y }}",
+        "{% for a in x %}{% for b in x %}{% for c in x %}{{ c }}{% endfor %}{% endfor %}{% endfor %}",
+        "{{ x }}{{ y }}",
+        "{{ x",
+    ],
+)
+def test_whatever_wording_does_not_need_is_refused(wording):
+    assert problems_in(wording)
+    with pytest.raises(RenderFailed):
+        render("system", wording, {"x": "1", "y": "2", "z": "3"})
+
+
+def test_loops_conditions_and_filters_work():
+    listing = "{% for l in labels %}\n- {{ l.text | upper }}\n{% endfor %}\n"
+    wording = listing + "{% if not x or y == 'b' %}yes{% endif %}"
+    assert problems_in(wording) == []
+    assert names_in(wording) == {"labels", "x", "y"}
+    labels = [{"text": "one"}, {"text": "two"}]
+    assert render("system", wording, {"labels": labels, "x": "", "y": "c"}) == "- ONE\n- TWO\nyes"
+
+
+def test_a_missing_value_is_an_error_not_a_gap():
+    with pytest.raises(RenderFailed, match="'name' is undefined"):
+        render("question", "{{ name }}", {})
+
+
+def test_output_is_bounded():
+    wording = "{% for a in xs %}{% for b in xs %}{{ word }}{% endfor %}{% endfor %}"
+    with pytest.raises(RenderFailed, match="characters come out"):
+        render("system", wording, {"xs": ["x"] * 1000, "word": "words " * 10})
+
+
+@given(st.text())
+def test_any_value_renders_verbatim(value):
+    assert render("question", "<{{ question }}>", {"question": value}) == f"<{value}>"
