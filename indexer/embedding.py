@@ -7,7 +7,8 @@ only small files, and the import alone takes seconds.
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ class SentenceEmbedder:
         self._folder = folder
         self.name = name or folder.name
         self._loading = threading.Lock()
-        self._encoding = threading.Lock()  # the fast tokenizer keeps its padding state in itself
+        self._queue = threading.Lock()
+        self._encoding = threading.Lock()
         self._model: SentenceTransformer | None = None
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -118,25 +120,42 @@ class SentenceEmbedder:
         return known / letters if letters else 1.0
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        """Unit rows, shape (n, dimension)."""
-        if not texts:
-            return np.empty((0, self.dimension), dtype=np.float32)
-        return self._vectors(self._loaded().encode_document, list(texts))
+        """Unit rows, shape (n, dimension). A query waits for one batch at most."""
+        rows = np.empty((len(texts), self.dimension), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda at: -len(texts[at]))  # a batch is padded to its longest
+        for start in range(0, len(order), _BATCH):
+            some = order[start : start + _BATCH]
+            rows[some] = self._vectors(self._loaded().encode_document, [texts[at] for at in some])
+        return rows
 
     def query(self, text: str) -> Vectors:
         """One unit vector, shape (dimension,)."""
         return np.asarray(self._vectors(self._loaded().encode_query, [text])[0])
 
     def _vectors(self, encode: Any, texts: list[str]) -> Vectors:
-        with self._encoding:
+        with self._turn():
             rows = encode(
                 texts,
-                batch_size=_BATCH,
+                batch_size=len(texts),
                 show_progress_bar=False,
                 convert_to_numpy=True,
                 normalize_embeddings=True,
             )
         return np.asarray(rows, dtype=np.float32)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One at a time, because the fast tokenizer keeps its padding in itself.
+
+        Whoever waits for the model holds the queue, so a thread that embeds many batches cannot
+        take the next turn before one that came in the meantime.
+        """
+        with self._queue:
+            self._encoding.acquire()
+        try:
+            yield
+        finally:
+            self._encoding.release()
 
     def _loaded(self) -> "SentenceTransformer":
         with self._loading:
