@@ -3,7 +3,7 @@
 Order: a weighted sum of both legs' scores, each divided by its own best (a convex combination:
 Bruch, Gai, Ingber 2023). The weight of the dense leg falls with the doubt that it knows anything
 about this question, so that it cannot drag down a keyword leg that does. Reciprocal ranks cannot
-express that doubt; docs/decisions holds the measurements.
+express that doubt; docs/decisions/0111-indexer-fusion.md has the measurements.
 Score: the probability of relevance fitted on 14 judged collections, made to follow the order.
 """
 
