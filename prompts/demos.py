@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ class Pool:
         self.duplicates = listing.duplicates
         self._vectors = None if vectors is None else checked(vectors, len(self.demos))
         self._embed = embed
+        # a draw serves every question, and hashing a large pool costs more than the rest of a request
+        self._drawn = lru_cache(maxsize=16)(lambda seed: by_hash(self.demos, seed, self.digest))
         self._hashes = [same_text(demo.input) for demo in self.demos]
         by_id = sorted(range(len(self.demos)), key=lambda at: self.demos[at].id)
         self._id_ranks = np.empty(len(by_id), dtype=np.int64)
@@ -88,7 +91,7 @@ class Pool:
             case "fixed":
                 ranked = in_order(self.demos)
             case "random":
-                ranked = by_hash(self.demos, seed, self.digest)
+                ranked = self._drawn(seed)
             case "nearest":
                 cosines = self._cosines(question, vector)
                 ranked = by_nearness(cosines, self._id_ranks)

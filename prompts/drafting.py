@@ -54,7 +54,7 @@ class Draft:
         if self.template.layout.format == "plain":
             return (Message("user", self._joined(self.template.layout.order, kept)),)
         history = [message for at in kept["history"] for message in self.turns[at]]
-        as_turns = self._demos_as_turns(kept)
+        as_turns = self._dynamic_turns(kept)
         inside = [
             block
             for block in self.template.layout.order
@@ -77,9 +77,10 @@ class Draft:
             return self._source(self.sources[item])
         return "\n".join(getattr(self, kind)[item])
 
-    def _demos_as_turns(self, kept: Kept) -> tuple[Message, ...]:
-        # beside a real history the model would take the demos for the user's own past
-        if self.template.layout.demo_style == "text" or self.turns:
+    def _dynamic_turns(self, kept: Kept) -> tuple[Message, ...]:
+        # Beside a real history the model would take the demos for the user's own past; beside turns that
+        # show sources, demos without any would teach it not to cite.
+        if self.template.layout.demo_style == "text" or self.turns or self.template.takes_sources:
             return ()
         return _pairs(self.dynamic_demos, kept["dynamic_demos"])
 

@@ -128,12 +128,16 @@ def test_a_kind_stays_under_its_cap_in_any_room():
 
 
 def test_demos_as_turns_become_text_beside_a_real_history():
-    template = replace(GROUNDED, layout=replace(GROUNDED.layout, demo_style="turns"))
-    alone = everything(10_000, template, history=())
+    turns = replace(GROUNDED.layout, demo_style="turns")
+    parts = {part: wording for part, wording in GROUNDED.parts.items() if part != "source"}
+    template = replace(GROUNDED, layout=turns, parts=parts)
+    alone = everything(10_000, template, history=(), sources=())
     assert alone.messages[1] == Message("user", "Q: input0 few words")
     assert alone.messages[2] == Message("assistant", "A: output0")
-    beside = everything(10_000, template)
+    beside = everything(10_000, template, sources=())
     assert "Q: input0 few words\nA: output0" in beside.messages[-1].text
+    with_sources = everything(10_000, replace(GROUNDED, layout=turns), history=())
+    assert "Q: input0 few words\nA: output0" in with_sources.messages[-1].text
 
 
 def test_static_demos_close_the_system_message_and_are_stable():
