@@ -1,4 +1,4 @@
-"""Make or renew the project's virtual environment from the lock files, saying what happens and what is missing.
+"""Make or renew the project's virtual environment from the lock files, saying what is missing.
 
     python3 deploy/setup_env.py .venv          what serving needs
     python3 deploy/setup_env.py .venv --dev    and what the tests need
@@ -33,7 +33,9 @@ class Missing(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="where the environment lives")
     parser.add_argument("--dev", action="store_true", help="also what the tests and checks need")
     options = parser.parse_args()
@@ -75,8 +77,8 @@ def check_machine(folder: Path) -> None:
     version = sys.version_info[:2]
     if not OLDEST <= version <= NEWEST:
         raise Missing(
-            f"Python {version[0]}.{version[1]} is too {'old' if version < OLDEST else 'new'}; 3.11 to 3.13 are "
-            "supported. Install one and run `make PYTHON=python3.12 …`"
+            f"Python {version[0]}.{version[1]} is too {'old' if version < OLDEST else 'new'}; 3.11 to 3.13 "
+            "are supported. Install one and run `make PYTHON=python3.12 …`"
         )
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         raise Missing(
@@ -86,7 +88,7 @@ def check_machine(folder: Path) -> None:
     place = folder if folder.exists() else folder.absolute().parent
     free = shutil.disk_usage(place).free / 1e9
     if free < DISK_GB:
-        raise Missing(f"{free:.1f} GB are free in {place}, {DISK_GB:.0f} GB are needed. Free some, or move the clone")
+        raise Missing(f"{free:.1f} GB free in {place}, {DISK_GB:.0f} GB needed. Free some, or move the clone")
     if shutil.which("git") is None and not (ROOT / "pyproject.toml").is_file():
         raise Missing("run this from a complete clone of the repository")
 
@@ -129,8 +131,8 @@ def install(python: Path, what: str, arguments: list[str], *, quiet: bool = Fals
     if process.wait():
         reasons = [line for line in last if "ERROR" in line] or last[-3:]
         raise Missing(
-            f"pip could not install {what}:\n  " + "\n  ".join(reasons) + "\nIt needs a package index that has "
-            "these exact versions (`pip config list` shows yours) and a network; then run the same command again"
+            f"pip could not install {what}:\n  " + "\n  ".join(reasons) + "\nIt needs a network and a "
+            "package index with these versions (`pip config list` shows yours); then run the same command again"
         )
     progress("")
     say(f"{what}: done in {time.monotonic() - began:.0f} s")

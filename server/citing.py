@@ -13,6 +13,8 @@ MARKER = re.compile(r"\[\s{0,2}\d{1,3}(?:\s{0,2},\s{0,2}\d{1,3}){0,7}\s{0,2}\]")
 LONGEST = 64  # characters; MARKER matches nothing longer
 # What may still become a marker when more text comes.
 BEGUN = re.compile(r"\[(?:\s{0,2}\d{0,3}(?:\s{0,2},\s{0,2}\d{0,3}){0,7}\s{0,2})$")
+# The markers of one place, with more of the same sentence behind them.
+AFTER_MARKERS = re.compile(rf"(?:{MARKER.pattern}\s*)+,?\s*(?=[^\s\[.!?。！？\n])")
 SENTENCE_END = re.compile(r"[.!?。！？]+[\"'”’)]*(?=\s|\[|$)|\n+|(?<=[。！？])")
 
 
@@ -85,9 +87,10 @@ class Citer:
 
 
 def closed_sentence(text: str, marker_start: int) -> tuple[int, int]:
-    """The half-open span of the sentence that a marker at `marker_start` closes, other markers left out.
+    """The half-open span of the sentence that a marker at `marker_start` belongs to.
 
-    `Paris is big [1].` and `Paris is big. [1]` both give the span of `Paris is big` (and its full stop).
+    A marker at the end closes what stands before it: `Paris is big [1].` and `Paris is big. [1]` both give
+    `Paris is big` (and its full stop). One inside belongs to the whole: `As [1] says, Paris is big.`
     """
     end = marker_start
     while True:  # step back over blanks and over markers of the same sentence
@@ -106,4 +109,11 @@ def closed_sentence(text: str, marker_start: int) -> tuple[int, int]:
         if leftover is None:
             break
         start += leftover.end()
+    after = AFTER_MARKERS.match(text, marker_start)
+    inside = after is not None and not SENTENCE_END.search(text[start:end][-2:] + " ")
+    if inside:
+        assert after is not None
+        boundary = SENTENCE_END.search(text, after.end())
+        end = boundary.end() if boundary else len(text)
+        return start, len(text[:end].rstrip())
     return start, end

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from server.refusal import Refusal
 from server.settings import Settings, SettingsRefused, load_settings
 
 # command → module:attribute; the module is imported only when the command is used.
@@ -35,13 +36,6 @@ ABOUT = {  # so that `fewshot --help` imports nothing
     "stores": "List the stores.",
     "verify": "Check that catalogue and indexes agree.",
 }
-EXIT_CONFIGURATION = 78  # sysexits.h EX_CONFIG: a supervisor should not restart this
-
-
-class Refusal(click.ClickException):
-    """The configuration cannot be used."""
-
-    exit_code = EXIT_CONFIGURATION
 
 
 class LazyGroup(click.Group):

@@ -121,7 +121,8 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
     check_against_template(turn, template, instructions)
     hits = await _search(turn, question, template, parts)
     retrieval_seconds = time.perf_counter() - began
-    picked = await parts.demos.pick(question, _demo_count(turn, template), template)
+    wanted = _demo_count(turn, template, parts)
+    picked = await parts.demos.pick(question, wanted, template)
     profile, tokenizer = decoder.profile, decoder.tokenizer
     if not hits.hits and turn.search.stores:
         refusal = _when_empty(turn, template, parts)
@@ -138,7 +139,6 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
             question=question,
             demos=picked.demos,
             demo_scores=picked.scores,
-            static_demos=() if turn.wishes.demos == 0 else None,
             sources=as_sources(hits.hits),
             history=history,
             variables=turn.wishes.variables,
@@ -161,7 +161,7 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
         ),
         sources=as_uses(hits, prompt.used),
         demos=tuple(demo.id for demo in prompt.demos),
-        demos_requested=_demo_count(turn, template),
+        demos_requested=wanted,
         pool_sha256=parts.demos.sha256,
         generations=hits.generations,
         dropped={
@@ -221,10 +221,11 @@ def _split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:
     return "\n\n".join(system) or None, tuple(talk[:-1]), talk[-1].text
 
 
-def _demo_count(turn: Turn, template: Template) -> int:
-    if not template.takes_demos:
-        return 0
-    return template.dynamic.count if turn.wishes.demos is None else turn.wishes.demos
+def _demo_count(turn: Turn, template: Template, parts: Parts) -> int:
+    """As many as the caller asks for; else the template's number, where there is a pool to pick from."""
+    if turn.wishes.demos is not None:
+        return turn.wishes.demos
+    return template.dynamic.count if template.takes_demos and parts.demos.sha256 else 0
 
 
 def _plan(

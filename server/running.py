@@ -17,8 +17,8 @@ from prometheus_client import start_http_server
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
 from server.app import Opened, create_app
-from server.cli import Refusal
 from server.metrics import Metrics
+from server.refusal import Refusal
 from server.settings import Settings, overridden
 from server.wiring import open_parts
 

@@ -2,8 +2,8 @@
 
 import click
 
-from server.cli import Refusal
 from server.models import ModelUnavailable, locate
+from server.refusal import Refusal
 from server.settings import Settings, SettingsRefused, overridden
 
 

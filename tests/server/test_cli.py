@@ -7,7 +7,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from server.cli import ABOUT, EXIT_CONFIGURATION, LAZY, main
+from server.cli import ABOUT, LAZY, main
+from server.refusal import EXIT_CONFIGURATION
 
 HEAVY = (
     "torch",

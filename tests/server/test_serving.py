@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 from click.testing import CliRunner
 
-from server.cli import EXIT_CONFIGURATION, main
+from server.cli import main
+from server.refusal import EXIT_CONFIGURATION
 
 
 def environ(folder: Path, **more: str) -> dict[str, str]:

@@ -1,0 +1,71 @@
+"""The house keeps its shape: names, sizes, what is documented, what is promised."""
+
+import re
+import statistics
+import subprocess
+import sys
+from importlib.metadata import distributions, packages_distributions
+from pathlib import Path
+
+import pytest
+
+from deploy.generate_docs import PAGES
+from server.cli import ABOUT
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("server", "indexer", "prompts", "training")
+SOURCES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+
+
+def test_the_import_names_belong_to_this_application_alone():
+    owners = packages_distributions()
+    for room in ROOMS:
+        assert set(owners.get(room, ["fewshot"])) == {"fewshot"}
+    assert any(distribution.name == "fewshot" for distribution in distributions())
+
+
+def test_no_file_is_longer_than_300_lines_and_most_are_short():
+    lengths = {file: len(file.read_text().splitlines()) for file in SOURCES}
+    assert {str(file): lines for file, lines in lengths.items() if lines > 300} == {}
+    assert statistics.median(lines for lines in lengths.values() if lines) < 120
+
+
+def test_every_command_the_docs_show_exists():
+    shown = set()
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        shown |= set(re.findall(r"(?:^|`|\n)fewshot ([a-z]+)", page.read_text()))
+    assert shown <= set(ABOUT)
+
+
+def test_generated_docs_are_up_to_date():
+    for file, page in PAGES.items():
+        assert file.read_text() == page(), f"{file.name}: run `make docs`"
+
+
+def test_every_link_in_the_docs_leads_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} → {target}"
+
+
+@pytest.mark.parametrize("lock", ["cpu.lock", "dev.lock"])
+def test_every_locked_wheel_has_a_version_and_a_hash(lock):
+    text = (ROOT / "deploy" / lock).read_text()
+    pins = re.findall(r"^([a-z0-9][a-z0-9._-]*(?:\[[a-z,]+\])?)(==\S+)? ?(\\)?$", text, re.MULTILINE)
+    assert pins
+    assert all(version and more for _, version, more in pins)
+    assert not re.search(r"^(torch|torchvision|torchaudio|torchcodec|triton)==", text, re.MULTILINE)
+
+
+def test_set_up_says_what_is_missing_and_how_to_get_it():
+    program = (
+        "import sys\nsys.path.insert(0, 'deploy')\nimport setup_env\n"
+        "setup_env.NEWEST = setup_env.OLDEST = (2, 7)\nsys.argv = ['setup_env.py', 'nowhere']\n"
+        "raise SystemExit(setup_env.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 1
+    assert "Python" in done.stdout
+    assert "PYTHON=python3.12" in done.stdout
