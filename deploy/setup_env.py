@@ -132,7 +132,7 @@ def install(python: Path, what: str, arguments: list[str], *, quiet: bool = Fals
         reasons = [line for line in last if "ERROR" in line] or last[-3:]
         raise Missing(
             f"pip could not install {what}:\n  " + "\n  ".join(reasons) + "\nIt needs a network and a "
-            "package index with these versions (`pip config list` shows yours); then run the same command again"
+            "package index with them (`pip config list` shows yours); then run the same command again"
         )
     progress("")
     say(f"{what}: done in {time.monotonic() - began:.0f} s")

@@ -5,7 +5,10 @@ gone before anybody has seen it.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from server.records import Citation, SourceUse
 
@@ -13,9 +16,11 @@ MARKER = re.compile(r"\[\s{0,2}\d{1,3}(?:\s{0,2},\s{0,2}\d{1,3}){0,7}\s{0,2}\]")
 LONGEST = 64  # characters; MARKER matches nothing longer
 # What may still become a marker when more text comes.
 BEGUN = re.compile(r"\[(?:\s{0,2}\d{0,3}(?:\s{0,2},\s{0,2}\d{0,3}){0,7}\s{0,2})$")
-# The markers of one place, with more of the same sentence behind them.
-AFTER_MARKERS = re.compile(rf"(?:{MARKER.pattern}\s*)+,?\s*(?=[^\s\[.!?。！？\n])")
-SENTENCE_END = re.compile(r"[.!?。！？]+[\"'”’)]*(?=\s|\[|$)|\n+|(?<=[。！？])")
+# A sentence ends with its markers: `Cats sleep. [1] Dogs bark.` has one after `[1]`.
+SENTENCE_END = re.compile(
+    rf"[.!?]+[\"'”’)]*(?:[ \t]*{MARKER.pattern})*(?=\s|$)|[。！？]+(?:{MARKER.pattern})*|\n+"
+)
+TRAILING_MARKERS = re.compile(rf"(?:\s*{MARKER.pattern})+$")
 
 
 class Citer:
@@ -46,8 +51,11 @@ class Citer:
 
     @property
     def citations(self) -> tuple[Citation, ...]:
-        text = "".join(self._shown)
-        return tuple(self._citation(text, *mark) for mark in self._marks)
+        """Of everything shown so far."""
+        if not self._marks:
+            return ()
+        spans = sentences("".join(self._shown))
+        return tuple(self._citation(spans, *mark) for mark in self._marks)
 
     def _resolve(self, text: str) -> str:
         shown, end = [], 0
@@ -71,9 +79,9 @@ class Citer:
             self._length += len(text)
         return text
 
-    def _citation(self, text: str, number: int, start: int, end: int) -> Citation:
+    def _citation(self, spans: Sequence[Sentence], number: int, start: int, end: int) -> Citation:
         source = self._sources[number]
-        sentence_start, sentence_end = closed_sentence(text, start)
+        sentence_start, sentence_end = sentence_of(spans, start)
         return Citation(
             source=source,
             marker_start=start,
@@ -86,34 +94,31 @@ class Citer:
         )
 
 
-def closed_sentence(text: str, marker_start: int) -> tuple[int, int]:
-    """The half-open span of the sentence that a marker at `marker_start` belongs to.
+class Sentence(NamedTuple):
+    """Half-open spans: `start` … `stop` covers the markers and blanks around, `first` … `last` does not."""
 
-    A marker at the end closes what stands before it: `Paris is big [1].` and `Paris is big. [1]` both give
-    `Paris is big` (and its full stop). One inside belongs to the whole: `As [1] says, Paris is big.`
-    """
-    end = marker_start
-    while True:  # step back over blanks and over markers of the same sentence
-        stripped = len(text[:end].rstrip())
-        before = re.search(MARKER.pattern + r"$", text[:stripped])
-        if before is None:
-            end = stripped
-            break
-        end = before.start()
-    start = 0
-    for boundary in SENTENCE_END.finditer(text, 0, end):
-        if boundary.end() < end:
-            start = boundary.end()
-    while start < end:  # what the previous sentence's markers left over
-        leftover = re.match(r"\s+|" + MARKER.pattern, text[start:end])
-        if leftover is None:
-            break
-        start += leftover.end()
-    after = AFTER_MARKERS.match(text, marker_start)
-    inside = after is not None and not SENTENCE_END.search(text[start:end][-2:] + " ")
-    if inside:
-        assert after is not None
-        boundary = SENTENCE_END.search(text, after.end())
-        end = boundary.end() if boundary else len(text)
-        return start, len(text[:end].rstrip())
-    return start, end
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+def sentences(text: str) -> list[Sentence]:
+    """All of `text`, sentence by sentence."""
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    if not ends or ends[-1] < len(text):
+        ends.append(len(text))
+    return [_sentence(text, start, stop) for start, stop in pairwise([0, *ends])]
+
+
+def sentence_of(spans: Sequence[Sentence], marker_start: int) -> tuple[int, int]:
+    """The span of the sentence that a marker belongs to, without blanks and markers around it."""
+    found = spans[bisect_right(spans, marker_start, key=lambda sentence: sentence.start) - 1]
+    return found.first, found.last
+
+
+def _sentence(text: str, start: int, stop: int) -> Sentence:
+    sentence = text[start:stop]
+    whole = sentence.rstrip()
+    bare = TRAILING_MARKERS.sub("", whole).rstrip() or whole
+    return Sentence(start, stop, start + len(sentence) - len(sentence.lstrip()), start + len(bare))

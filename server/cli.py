@@ -72,7 +72,9 @@ def main(context: click.Context, config: Path | None) -> None:
         raise Refusal(str(problem)) from None
     context.obj = settings
     context.default_map = defaults_of(settings)
+    # Read by libraries at their import, here and in child processes.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def defaults_of(settings: Settings) -> dict[str, Any]:

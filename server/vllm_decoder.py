@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prompts.records import Message
-from server.errors import EngineUnavailable
+from server.errors import EngineUnavailable, InvalidValue
 from server.models import folder_digest, served_name
 from server.records import Limits, ModelProfile, Piece, Sampling, TokenLogprob
 
@@ -101,6 +101,10 @@ class VllmDecoder:
         except Exception as problem:
             if self._engine.errored:
                 raise EngineUnavailable("the engine has died; it is not answering") from problem
+            if isinstance(problem, ValueError) and limits.schema is not None:
+                raise InvalidValue(
+                    "the engine cannot turn this schema into a grammar; simplify it", param="response_format"
+                ) from problem
             raise
 
     async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
@@ -153,6 +157,7 @@ def _start(options: EngineOptions) -> Any:
             block_size=options.block_tokens or (32 if on_cpu else 16),
             enforce_eager=on_cpu if options.eager is None else options.eager,
             enable_log_requests=False,
+            use_tqdm_on_load=False,
             **extra,
         )
     )
@@ -165,6 +170,7 @@ def _environment(options: EngineOptions) -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        "PYTHONWARNINGS": "ignore",  # of the engine's own processes: theirs to mend, noise to an operator
         "TOKENIZERS_PARALLELISM": "false",
     }
     if os.path.isdir(options.model):

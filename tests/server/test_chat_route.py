@@ -59,7 +59,7 @@ def test_retrieved_sources_reach_the_prompt_and_markers_become_citations(serve):
     (citation,) = done.fewshot["citations"]
     content = done.choices[0].message.content
     assert content[citation["marker_start"] : citation["marker_end"]] == "[1]"
-    assert content[citation["answer_start"] : citation["answer_end"]] == "Thirteen hours a day"
+    assert content[citation["answer_start"] : citation["answer_end"]] == "Thirteen hours a day [1]."
     (note,) = done.choices[0].message.annotations
     assert note.url_citation.title.startswith("facts.jsonl")
     assert json.loads(row["plans.chunks"])[0] == first["chunk_id"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.citing import Citer, closed_sentence
+from server.citing import Citer, sentence_of, sentences
 from tests.server.samples import SOURCE
 
 SOURCES = [replace(SOURCE, n=number, chunk_id=f"ch_{number}") for number in (1, 2, 3)]
@@ -72,17 +72,18 @@ def test_every_citation_points_at_a_shown_marker_of_a_used_source(scraps):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("Cats sleep. Dogs bark [1].", "Dogs bark"),
+        ("Cats sleep. Dogs bark [1].", "Dogs bark [1]."),
         ("Cats sleep. [1] Dogs", "Cats sleep."),
         ("Cats sleep [2][1]", "Cats sleep"),
         ("Title\nDogs bark loudly [1]", "Dogs bark loudly"),
         ("猫は寝る。犬は吠える[1]", "犬は吠える"),
+        ("猫は寝る。[1]犬は吠える", "猫は寝る。"),
         ("Cats sleep. According to [2][1], dogs bark. So", "According to [2][1], dogs bark."),
         ("As [1] says, dogs bark.\nNext", "As [1] says, dogs bark."),
         ("[1] dogs bark", "[1] dogs bark"),
         ("Dogs bark. [1] Cats", "Dogs bark."),
     ],
 )
-def test_a_marker_closes_its_sentence(text, sentence):
-    start, end = closed_sentence(text, text.rindex("[1]"))
+def test_a_marker_belongs_to_its_sentence(text, sentence):
+    start, end = sentence_of(sentences(text), text.rindex("[1]"))
     assert text[start:end] == sentence
