@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from prompts.calibration import calibrated, mean_probabilities
 from prompts.demos import Picked, Pool
 from prompts.layout import lay_out
-from prompts.records import Message, Template
+from prompts.records import Format, Message, Template
 from prompts.seams import Count, Embed, Score
 from prompts.templates import Library
 
@@ -201,11 +201,14 @@ class TransformersScorer:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         loading: Any = AutoModelForCausalLM  # its types do not survive strict checking
         self._model = loading.from_pretrained(folder, dtype=torch.float32).eval()
+        self.format: Format = "chat"
         self.context_tokens = int(self._model.config.max_position_embeddings)
         self._ids: list[int] = []
         self._state: Any = None
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
+        if self.format == "plain":
+            return list(self._tokenizer.encode("".join(message.text for message in messages)))
         turns = [{"role": message.role, "content": message.text} for message in messages]
         text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return list(self._tokenizer.encode(text, add_special_tokens=False))
@@ -214,7 +217,8 @@ class TransformersScorer:
         return len(self.ids(messages))
 
     def __call__(self, messages: Sequence[Message], labels: Sequence[str]) -> list[float]:
-        first = [self._tokenizer.encode(label, add_special_tokens=False)[0] for label in labels]
+        before = " " if self.format == "plain" else ""  # "Sentiment:" is followed by " positive"
+        first = [self._tokenizer.encode(before + label, add_special_tokens=False)[0] for label in labels]
         if len(set(first)) < len(first):
             raise ValueError(f"two of the labels {', '.join(labels)} begin with the same token")
         ids = self.ids(messages)
@@ -281,6 +285,7 @@ def main(
         for path in data:
             pack = read_pack(path, items, embed, embedder.name, folder)
             template = template_for(pack)
+            scorer.format = template.layout.format
             room = scorer.context_tokens - template.budget.reserve
             scored = compare(pack, template, shots, seeds, room, scorer, scorer.count)
             results.append(report(pack, template, scored))

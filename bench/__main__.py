@@ -1,0 +1,93 @@
+"""python -m bench: one front for every benchmark. Each goal is imported only when it is asked for."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from bench.command import OUT, goal_options
+from bench.report import page
+
+PAGE = Path("docs/performance.md")
+
+
+class Goal(NamedTuple):
+    command: str  # module:attribute
+    about: str
+    needs_data: bool = False  # runs on data that is not in the repository, and takes its own options
+
+
+GOALS = {
+    "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
+    "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
+    "ingest": Goal("bench.goals.ingest:command", "G10: text to searchable, against the encoder alone"),
+    "retrieval": Goal("bench.retrieval:main", "nDCG@10 of each retrieval leg and of both", True),
+    "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", True),
+}
+
+
+class Goals(click.Group):
+    """The goals, `all` and `page`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*GOALS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load(cmd_name) if cmd_name in GOALS else super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Goals"):
+            formatter.write_dl([(name, goal.about) for name, goal in GOALS.items()])
+        with formatter.section("Commands"):
+            own = [(name, command.get_short_help_str()) for name, command in self.commands.items()]
+            formatter.write_dl(own)
+
+
+def load(name: str) -> click.Command:
+    """The command of a goal."""
+    module, _, attribute = GOALS[name].command.partition(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute)
+    return command
+
+
+@click.group(cls=Goals, invoke_without_command=True)
+@click.option("--list", "listing", is_flag=True, help="One goal a line, with what it measures.")
+@click.pass_context
+def main(context: click.Context, listing: bool) -> None:
+    """Measure. Exit code 0: every must is met; 1: one is missed; 2: the run is invalid."""
+    if listing:
+        for name, goal in GOALS.items():
+            click.echo(f"{name:<12}{goal.about}" + (" (needs data of yours)" if goal.needs_data else ""))
+    elif context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@main.command("all")
+@goal_options
+def every(quick: bool, out: Path, anyway: bool) -> None:
+    """Every goal that needs no data of yours."""
+    options = [*(["--quick"] if quick else []), "--out", str(out), *(["--anyway"] if anyway else [])]
+    worst = 0
+    for name, goal in GOALS.items():
+        if goal.needs_data:
+            continue
+        try:
+            load(name).main(args=options, prog_name=f"bench {name}", standalone_mode=False)
+        except SystemExit as ended:
+            worst = max(worst, int(ended.code or 0))
+    raise SystemExit(worst)
+
+
+@main.command("page")
+@click.option("--out", type=click.Path(exists=True, file_okay=False, path_type=Path), default=OUT)
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), default=PAGE, show_default=True)
+def write_page(out: Path, to: Path) -> None:
+    """Write docs/performance.md from the JSON of the last runs."""
+    found = [out / f"{name}.json" for name in GOALS]
+    to.write_text(page(json.loads(file.read_text()) for file in found if file.is_file()))
+
+
+if __name__ == "__main__":
+    main()

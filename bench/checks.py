@@ -1,0 +1,72 @@
+"""Same work in both arms, or no figure at all (performance.md §3.2)."""
+
+import hashlib
+from collections.abc import Sequence
+
+from bench.client import Told
+from bench.host import Decoded
+from bench.records import Check
+from bench.workloads import ChatPrompt
+from server.journal import token_bytes
+
+CLIENT_SHARE = 0.7  # of a core; above it the client is measured (vllm issue 7935: an apparent factor of 5)
+
+
+def below_its_core(client_share: float) -> Check:
+    """The client's share of a core while it loaded a server."""
+    return Check(
+        "the client stayed below 70 % of a core", client_share < CLIENT_SHARE, f"{client_share:.0%} at most"
+    )
+
+
+class SameWork:
+    """Collects what differs between the bare decoder and the server, prompt by prompt."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._errors: list[str] = []
+        self._prompts: list[str] = []
+        self._lengths: list[str] = []
+        self._cached: list[str] = []
+        self._seen: set[tuple[int, ...]] = set()
+        self._repeated = 0
+        self.compared = 0
+
+    def fresh(self, prompts: Sequence[ChatPrompt]) -> None:
+        """These prompts are about to be asked, once by each arm."""
+        for prompt in prompts:
+            self._repeated += prompt.ids in self._seen
+            self._seen.add(prompt.ids)
+
+    def bare(self, decoded: Sequence[Decoded]) -> None:
+        for answer in decoded:
+            self._count("A1", answer.tokens, answer.cached_tokens)
+
+    def served(self, told: Sequence[Told], prompts: Sequence[ChatPrompt]) -> None:
+        """`told` in the order of `prompts`."""
+        for answer, prompt in zip(told, prompts, strict=True):
+            self.compared += 1
+            if not answer.ok:
+                self._errors.append(answer.body[:200].decode(errors="replace"))
+                continue
+            usage = answer.usage()
+            self._count("A4", usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"])
+            expected = hashlib.sha256(token_bytes((prompt.ids,))).hexdigest()
+            if answer.events()[0]["fewshot"]["prompt_sha256"] != expected:
+                self._prompts.append(prompt.text[:40])
+
+    def checks(self, client_share: float) -> list[Check]:
+        return [
+            Check("no errors", not self._errors, "; ".join(self._errors[:2])),
+            Check("the server's prompt ids have the SHA-256 of the bare arm's", not self._prompts),
+            Check("every answer has the same length", not self._lengths, "; ".join(self._lengths[:3])),
+            Check("no prompt was asked twice", not self._repeated),
+            Check("no prompt found a cached prefix", not self._cached, "; ".join(self._cached[:3])),
+            below_its_core(client_share),
+        ]
+
+    def _count(self, arm: str, tokens: int, cached: int) -> None:
+        if tokens != self._tokens:
+            self._lengths.append(f"{arm}: {tokens} tokens")
+        if cached:
+            self._cached.append(f"{arm}: {cached} tokens")

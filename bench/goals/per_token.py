@@ -1,0 +1,240 @@
+"""G3: what one streamed token costs the processor in front of the engine (arm A0e, workload W3).
+
+The engine is an echo, so whatever the server's process spends is the front end's: HTTP, admission, journal,
+metrics, frames, sockets. Two paces:
+
+at once   the echo has every token ready: the most that can travel together
+paced     one token of each stream every 10 ms: every token is an event of its own, as from a real engine
+
+Beside the server, the same echo is drained in a bare loop: what the null engine itself costs.
+"""
+
+import asyncio
+import itertools
+import pstats
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.checks import below_its_core
+from bench.client import Told, chat, closed_loop, connected
+from bench.command import goal_options, measured
+from bench.machine import Watch
+from bench.processor import seconds
+from bench.records import Bar, Check, Curve, Plot, Result
+from bench.rounds import Interval, Sample, floor, interleave, level, noise, ratio
+from bench.servers import Served, echo_server
+from server.echo_decoder import EchoDecoder
+from server.records import Limits
+
+# Two-, three- and four-byte characters among them, as in real answers.
+REPLY = "Grüße aus Zürich: 東京 is a city, 🌍 is a planet, and the quick brown fox is neither. "
+PACE_SECONDS = 0.01
+PACES = {"at once": 0.0, "paced": PACE_SECONDS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    streams: int
+    tokens: int  # of each answer
+    rounds: int
+    curve: tuple[int, ...]  # numbers of streams of the plot
+
+
+QUICK = Effort(streams=32, tokens=256, rounds=3, curve=(1, 8))
+FULL = Effort(streams=64, tokens=512, rounds=7, curve=(1, 8, 256))
+
+
+class Load:
+    """Streams against one server; remembers what all of them had to say."""
+
+    def __init__(self, served: Served, tokens: int) -> None:
+        self.served = served
+        self.tokens = tokens
+        self.wrong: list[str] = []
+        self.client_share = 0.0  # largest seen
+        self.events = 0
+        self.told = 0
+
+    async def sample(self, streams: int) -> float:
+        """Server processor µs a token while `streams` streams are answered."""
+        request = chat(self.served.model, "What is where?", self.tokens)
+        async with connected(self.served.port, streams) as connections:
+            clock, own, theirs = time.monotonic(), time.process_time(), seconds(self.served.pid)
+            told = await closed_loop(connections, itertools.repeat(request, streams))
+            theirs = seconds(self.served.pid) - theirs
+            share = (time.process_time() - own) / (time.monotonic() - clock)
+        self.client_share = max(self.client_share, share)
+        self._check(told)
+        return theirs / (streams * self.tokens) * 1e6
+
+    def _check(self, told: Sequence[Told]) -> None:
+        for answer in told:
+            self.told += 1
+            if not answer.ok:
+                self.wrong.append(answer.body[:200].decode(errors="replace"))
+                continue
+            counted = answer.usage()["completion_tokens"]
+            wanted = (REPLY * (self.tokens // len(REPLY) + 1))[: self.tokens]
+            if counted != self.tokens or answer.text() != wanted:
+                self.wrong.append(f"{counted} tokens, {len(answer.text())} characters")
+            self.events += answer.body.count(b"data: ")
+
+
+async def bare(streams: int, tokens: int, interval_seconds: float) -> float:
+    """Processor µs a token of the echo alone, drained in this process."""
+    decoder = EchoDecoder(reply=REPLY, interval_seconds=interval_seconds)
+    limits = Limits(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+
+    async def drain(number: int) -> None:
+        async for _ in decoder.decode((1,), limits, request_id=str(number)):
+            pass
+
+    began = time.process_time()
+    async with asyncio.TaskGroup() as group:
+        for number in range(streams):
+            group.create_task(drain(number))
+    return (time.process_time() - began) / (streams * tokens) * 1e6
+
+
+async def measure(effort: Effort, against: Path | None, say: Callable[[str], object]) -> Result:
+    """Both paces, every arm, and the curve over the number of streams."""
+    watch = Watch()
+    bars: list[Bar] = []
+    arms: dict[str, dict[str, Any]] = {}
+    everything: dict[str, Any] = {}
+    curves: list[Curve] = []
+    loads: list[Load] = []
+    floors: list[float] = []
+    changes: dict[str, Interval] = {}
+    for pace, interval_seconds in PACES.items():
+        with ExitStack() as stack:
+            options: dict[str, Any] = {
+                "reply": REPLY,
+                "interval_seconds": interval_seconds,
+                "running": max(*effort.curve, effort.streams),
+            }
+            load = Load(stack.enter_context(echo_server(**options)), effort.tokens)
+            loads.append(load)
+            samples: dict[str, Sample] = {
+                "echo alone": partial(bare, effort.streams, effort.tokens, interval_seconds),
+                "A0e": partial(load.sample, effort.streams),
+            }
+            if against is not None:
+                before = Load(stack.enter_context(echo_server(**options, checkout=against)), effort.tokens)
+                loads.append(before)
+                samples["before"] = partial(before.sample, effort.streams)
+            say(f"{pace}: warming up")
+            for sample in samples.values():
+                await sample()
+            rounds = await interleave(samples, effort.rounds, say)
+            points = {effort.streams: level(rounds, "A0e")}
+            for streams in effort.curve:
+                repeated = [await load.sample(streams) for _ in range(2 * max(16 // streams, 1))]
+                points[streams] = _spread(repeated)
+        cost = level(rounds, "A0e")
+        on_bar = pace == "paced"
+        bars.append(
+            Bar(
+                name=f"front-end CPU per streamed token, {pace}",
+                measured=cost,
+                unit="µs",
+                must=5.0 if on_bar else None,
+                moon=1.5 if on_bar else None,
+            )
+        )
+        if against is not None:
+            changes[pace] = ratio(rounds, "A0e", "before")
+            noisy = floor(rounds, "A0e", "before")
+            bars.append(
+                Bar(
+                    name=f"A0e ÷ {against.name}, {pace}",
+                    measured=changes[pace],
+                    must=1 + noisy,
+                )
+            )
+        floors.append(floor(rounds, "A0e"))
+        everything[pace] = rounds
+        curves.append(Curve(name=pace, x=sorted(points), y=[points[at] for at in sorted(points)]))
+        for name in samples:
+            arms[f"{name}, {pace}"] = {
+                "cpu_us_per_token": level(rounds, name),
+                "noise": noise(rounds, name),
+                "config": {
+                    "streams": effort.streams,
+                    "output_tokens": effort.tokens,
+                    "interval_seconds": interval_seconds,
+                    "journal": True,
+                    "metrics": True,
+                    "auth": False,
+                },
+            }
+        arms[f"A0e, {pace}"]["events_per_token"] = load.events / max(load.told * effort.tokens, 1)
+        arms[f"A0e, {pace}"]["echo_alone_share"] = ratio(rounds, "echo alone", "A0e")
+    wrong = [line for load in loads for line in load.wrong]
+    return Result(
+        goal="per_token",
+        title="G3: front-end CPU per streamed token, null engine",
+        workload=f"W3: a short prompt, {effort.tokens} tokens out, {effort.streams} streams at once",
+        bars=bars,
+        ratio=changes.get("paced"),
+        noise_floor=max(floors),
+        rounds=everything,
+        arms=arms,
+        checks=[
+            Check("every answer is whole: 200, all tokens, the exact text", not wrong, "; ".join(wrong[:3])),
+            below_its_core(max(load.client_share for load in loads)),
+        ],
+        machine=watch.describe(),
+        plot=Plot(x="streams at once", y="µs of CPU a token", curves=curves, limit=5.0),
+        notes=(
+            "The bar of 5 µs is set for the GPU machine's processor; elsewhere it is shown for orientation.",
+            "The echo and its timers run inside the server and are part of the figure; their own cost is the "
+            "arm `echo alone`.",
+        ),
+    )
+
+
+def _spread(values: Sequence[float]) -> Interval:
+    ordered = sorted(values)
+    return Interval(ordered[len(ordered) // 2], ordered[0], ordered[-1])
+
+
+async def profiled(effort: Effort, into: Path) -> None:
+    """One run of each pace under cProfile; the most expensive functions, by their own time, as text."""
+    for pace, interval_seconds in PACES.items():
+        raw = into / "per_token.pstats"
+        with echo_server(
+            reply=REPLY, interval_seconds=interval_seconds, running=effort.streams, profile=raw
+        ) as served:
+            load = Load(served, effort.tokens)
+            for _ in range(3):
+                await load.sample(effort.streams)
+        with (into / f"per_token-{pace.replace(' ', '-')}.profile.txt").open("w") as text:
+            statistics = pstats.Stats(str(raw), stream=text)
+            statistics.sort_stats("tottime").print_stats(40)
+        raw.unlink()
+
+
+@click.command()
+@goal_options
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another working tree of Fewshot: measure its server in the same rounds; dearer is a miss.",
+)
+@click.option("--profile", is_flag=True, help="Write cProfile's view of the server instead of measuring.")
+def command(quick: bool, out: Path, anyway: bool, against: Path | None, profile: bool) -> None:
+    """Front-end CPU per streamed token with the null engine (G3)."""
+    effort = QUICK if quick else FULL
+    if profile:
+        out.mkdir(parents=True, exist_ok=True)
+        asyncio.run(profiled(effort, out))
+        return
+    measured(lambda say: measure(effort, against, say), out=out, anyway=anyway)

@@ -1,0 +1,255 @@
+"""One process that holds one engine and lets two arms at it (performance.md §3.1).
+
+A1  the ids go to the decoder, in this process, without a server
+A4  the same engine behind our HTTP server: uvicorn on loopback, journal and metrics on
+
+The benchmark's own process is the client of A4 and only asks for A1 over a pipe: its work disturbs neither.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import uvicorn
+
+from bench.workloads import ChatPrompt, chat_prompts
+from server.app import Opened, create_app
+from server.engine import Engine
+from server.metrics import Metrics
+from server.records import Limits, ModelProfile, Piece
+from server.seams import Decoder, Tokenizer
+from server.settings import Settings
+from server.wiring import open_parts
+
+STOP_SECONDS = 60.0
+
+
+class HostFailed(Exception):
+    """The engine did not come up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Ask for prompts of an exact length."""
+
+    seed: int
+    count: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeBare:
+    """Ask for arm A1: the prompts straight to the decoder, `concurrency` at a time."""
+
+    prompts: Sequence[tuple[int, ...]]
+    tokens: int
+    concurrency: int
+
+
+class Decoded(NamedTuple):
+    """One answer as the decoder gave it. Times are time.monotonic(), comparable between processes."""
+
+    asked: float
+    first: float  # the first piece with text
+    text: str
+    tokens: int
+    cached_tokens: int
+
+    @property
+    def ttft(self) -> float:
+        return self.first - self.asked
+
+
+class Up(NamedTuple):
+    port: int
+    pid: int
+    profile: ModelProfile
+    settings: dict[str, Any]
+
+
+class Host:
+    """The client's end of the pipe."""
+
+    def __init__(self, pipe: Connection, up: Up) -> None:
+        self._pipe = pipe
+        self.up = up
+
+    async def draw(self, *, seed: int, count: int, tokens: int) -> list[ChatPrompt]:
+        prompts: list[ChatPrompt] = await self._ask(Draw(seed, count, tokens))
+        return prompts
+
+    async def decode(
+        self, prompts: Sequence[tuple[int, ...]], *, tokens: int, concurrency: int
+    ) -> list[Decoded]:
+        """Arm A1, in the prompts' order."""
+        decoded: list[Decoded] = await self._ask(DecodeBare(prompts, tokens, concurrency))
+        return decoded
+
+    async def engine_times(self) -> dict[str, Decoded]:
+        """What the decoder saw of the server's requests since the last call, by request id."""
+        times: dict[str, Decoded] = await self._ask("times")
+        return times
+
+    async def _ask(self, question: Any) -> Any:
+        self._pipe.send(question)
+        return await asyncio.to_thread(self._pipe.recv)
+
+
+@contextmanager
+def host(settings: Settings) -> Iterator[Host]:
+    """The process, engine up. Raises HostFailed."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=_run, args=(settings, theirs))
+    child.start()
+    theirs.close()
+    try:
+        try:
+            up = ours.recv()
+        except EOFError:
+            raise HostFailed("the engine's process ended before it was up") from None
+        if isinstance(up, str):
+            raise HostFailed(up)
+        yield Host(ours, up)
+    finally:
+        with contextlib.suppress(OSError):
+            ours.send(None)
+        child.join(STOP_SECONDS)
+        if child.is_alive():
+            child.terminate()
+            child.join()
+
+
+class Clocked:
+    """The decoder, remembering when each request of the server met it and when it first spoke."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.seen: dict[str, Decoded] = {}
+
+    @property
+    def profile(self) -> ModelProfile:
+        return self._decoder.profile
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._decoder.tokenizer
+
+    async def decode(
+        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str
+    ) -> AsyncGenerator[Piece]:
+        asked = time.monotonic()
+        async with aclosing(self._decoder.decode(prompt, limits, request_id=request_id)) as pieces:
+            async for piece in pieces:
+                if piece.text and request_id not in self.seen:
+                    self.seen[request_id] = Decoded(asked, time.monotonic(), "", 0, piece.cached_tokens)
+                yield piece
+
+    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
+        return await self._decoder.first_tokens(prompt, candidates)
+
+    async def close(self) -> None:
+        """Whoever opened the decoder closes it."""
+
+
+def _run(settings: Settings, pipe: Connection) -> None:
+    asyncio.run(_serve(settings, pipe))
+
+
+async def _serve(settings: Settings, pipe: Connection) -> None:
+    metrics = Metrics()
+    async with open_parts(settings, metrics) as opened:
+        own = opened.parts.engine
+        await own.up.wait()
+        if own.failure is not None:
+            pipe.send(own.failure)
+            return
+        clocked = Clocked(own.decoder)
+        engine = Engine(lambda: _itself(clocked))
+        engine.start()
+        await engine.up.wait()
+        proving = asyncio.create_task(_keep_from_probing(own, engine))
+        server, port = _server(replace(opened, parts=replace(opened.parts, engine=engine)), metrics)
+        serving = asyncio.create_task(server.serve(sockets=[port]))
+        number = port.getsockname()[1]
+        pipe.send(Up(number, os.getpid(), own.decoder.profile, settings.model_dump(mode="json")))
+        try:
+            await _answer(pipe, own.decoder, clocked)
+        finally:
+            proving.cancel()
+            server.should_exit = True
+            await serving
+            await engine.close()
+
+
+async def _itself(decoder: Clocked) -> Decoder:
+    return decoder
+
+
+async def _keep_from_probing(*engines: Engine) -> None:
+    """An idle engine probes itself with a token every few seconds: not while something is measured."""
+    while True:
+        for engine in engines:
+            engine.proved()
+        await asyncio.sleep(1)
+
+
+def _server(opened: Opened, metrics: Metrics) -> tuple[uvicorn.Server, socket.socket]:
+    app = create_app(lambda: contextlib.nullcontext(opened), metrics=metrics)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    return uvicorn.Server(
+        # As server/running.py does it.
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=75, server_header=False)
+    ), listening
+
+
+async def _answer(pipe: Connection, decoder: Decoder, clocked: Clocked) -> None:
+    """Do what the client asks, until it asks for nothing more."""
+    while (asked := await asyncio.to_thread(pipe.recv)) is not None:
+        answer: Any
+        match asked:
+            case Draw(seed, count, tokens):
+                draw = partial(chat_prompts, decoder.tokenizer, seed=seed, count=count, tokens=tokens)
+                answer = await asyncio.to_thread(draw)
+            case DecodeBare():
+                answer = await _decode_bare(decoder, asked)
+            case _:
+                answer = clocked.seen
+                clocked.seen = {}
+        pipe.send(answer)
+
+
+async def _decode_bare(decoder: Decoder, asked: DecodeBare) -> list[Decoded]:
+    # The server salts the prefix cache by tenant: another salt keeps the arms out of each other's.
+    limits = Limits(max_tokens=asked.tokens, temperature=0.0, ignore_eos=True, cache_salt="bare")
+    waiting = iter(enumerate(asked.prompts))
+    found: dict[int, Decoded] = {}
+
+    async def work() -> None:
+        for number, prompt in waiting:
+            found[number] = await _one(decoder, prompt, limits, f"bare-{time.monotonic_ns()}-{number}")
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(asked.concurrency):
+            group.create_task(work())
+    return [found[number] for number in sorted(found)]
+
+
+async def _one(decoder: Decoder, prompt: tuple[int, ...], limits: Limits, request_id: str) -> Decoded:
+    began, first, texts, tokens, cached = time.monotonic(), 0.0, [], 0, 0
+    async for piece in decoder.decode(prompt, limits, request_id=request_id):
+        if piece.text and not first:
+            first = time.monotonic()
+        texts.append(piece.text)
+        tokens += len(piece.tokens)
+        cached = max(cached, piece.cached_tokens)
+    return Decoded(began, first, "".join(texts), tokens, cached)

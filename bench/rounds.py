@@ -1,0 +1,98 @@
+"""Interleaved rounds and what may be concluded from them (performance.md §3.3).
+
+A round measures every arm twice, there and back: A B B A, the next one B A A B. Whatever drifts slowly meets
+all arms alike, and the two samples of one arm tell how much the machine alone makes of nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 4000
+SEED = 11
+
+Sample = Callable[[], Awaitable[float]]
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Pair(NamedTuple):
+    """One arm's two samples of one round."""
+
+    first: float
+    second: float
+
+    @property
+    def mean(self) -> float:
+        return (self.first + self.second) / 2
+
+
+Rounds = Mapping[str, Sequence[Pair]]
+
+
+def order(arms: Sequence[str], number: int) -> list[str]:
+    """The arms of round `number`, there and back; every other round begins at the other end."""
+    there = list(arms) if number % 2 == 0 else list(reversed(arms))
+    return there + there[::-1]
+
+
+async def interleave(
+    arms: Mapping[str, Sample], count: int, say: Callable[[str], object] = lambda _: None
+) -> dict[str, list[Pair]]:
+    """`count` rounds over the arms; each sample is one positive number."""
+    rounds: dict[str, list[Pair]] = {name: [] for name in arms}
+    for number in range(count):
+        samples: dict[str, list[float]] = {name: [] for name in arms}
+        for name in order(list(arms), number):
+            samples[name].append(await arms[name]())
+        for name, pair in samples.items():
+            rounds[name].append(Pair(*pair))
+        said = ", ".join(f"{name} {pair[-1].mean:.4g}" for name, pair in rounds.items())
+        say(f"round {number + 1} of {count}: {said}")
+    return rounds
+
+
+def ratio(rounds: Rounds, over: str, under: str) -> Interval:
+    """`over` ÷ `under`, paired by round."""
+    pairs = zip(rounds[over], rounds[under], strict=True)
+    return estimate([mine.mean / theirs.mean for mine, theirs in pairs])
+
+
+def noise(rounds: Rounds, arm: str) -> Interval:
+    """The arm against itself: second sample ÷ first. 1 but for the machine."""
+    return estimate([pair.second / pair.first for pair in rounds[arm]])
+
+
+def floor(rounds: Rounds, *arms: str) -> float:
+    """The distance from 1 below which no ratio of these arms may be claimed."""
+    return max(max(abs(noisy.low - 1), abs(noisy.high - 1)) for noisy in (noise(rounds, arm) for arm in arms))
+
+
+def level(rounds: Rounds, arm: str) -> Interval:
+    """The arm's own value over all rounds."""
+    return estimate([pair.mean for pair in rounds[arm]])
+
+
+def estimate(values: Sequence[float]) -> Interval:
+    """Centre of positive values, with the 2.5 and 97.5 % points of it over resampled rounds."""
+    logs = np.log(np.asarray(values, dtype=np.float64))
+    drawn = np.random.default_rng(SEED).integers(len(logs), size=(RESAMPLES, len(logs)))
+    low, high = np.quantile(_centre(logs[drawn]), [0.025, 0.975])
+    return Interval(float(np.exp(_centre(logs[None])[0])), float(np.exp(low)), float(np.exp(high)))
+
+
+def _centre(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median of all pairwise means of each row (Hodges, Lehmann 1963).
+
+    As deaf to outliers as a round of a busy machine demands, and with few rounds steadier than the median.
+    """
+    left, right = np.triu_indices(logs.shape[1])
+    return np.asarray(np.median((logs[:, left] + logs[:, right]) / 2, axis=1))
