@@ -69,6 +69,7 @@ def lay_out(
             demos=len(fixed) + len(demos) - len(shown),
             turns=len(history) - sum(len(draft.turns[at]) for at in kept["history"]),
         ),
+        format=template.layout.format,
         neutralised=cleaner.hits,
     )
 

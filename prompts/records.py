@@ -195,6 +195,7 @@ class Prompt:
     used: tuple[Source, ...] = ()  # used[i].number == i + 1
     demos: tuple[Demo, ...] = ()
     dropped: Dropped = field(default_factory=Dropped)
+    format: Format = "chat"  # plain: one message, to be read as it is, without the model's chat template
     neutralised: int = 0  # hostile strings broken up or removed in what callers and documents gave
 
 

@@ -150,6 +150,7 @@ def test_static_demos_close_the_system_message_and_are_stable():
 def test_plain_format_joins_everything_into_one_text():
     template = replace(GROUNDED, layout=replace(GROUNDED.layout, format="plain"))
     prompt = everything(10_000, template)
+    assert prompt.format == "plain"
     assert len(prompt.messages) == 1
     assert prompt.messages[0].text.startswith("Answer from the sources.")
     assert prompt.messages[0].text.endswith("Question: Why is that so?")
