@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import socket
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -26,6 +25,7 @@ from server.app import Opened, create_app
 from server.engine import Engine
 from server.metrics import Metrics
 from server.records import Limits, ModelProfile, Piece
+from server.running import _listen  # the product's own socket: its options are part of what is measured
 from server.seams import Decoder, Tokenizer
 from server.settings import Settings
 from server.wiring import open_parts
@@ -177,10 +177,11 @@ async def _serve(settings: Settings, pipe: Connection) -> None:
         engine.start()
         await engine.up.wait()
         proving = asyncio.create_task(_keep_from_probing(own, engine))
-        server, port = _server(replace(opened, parts=replace(opened.parts, engine=engine)), metrics)
-        serving = asyncio.create_task(server.serve(sockets=[port]))
-        number = port.getsockname()[1]
-        pipe.send(Up(number, os.getpid(), own.decoder.profile, settings.model_dump(mode="json")))
+        server = _server(replace(opened, parts=replace(opened.parts, engine=engine)), metrics)
+        listening = _listen(settings)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        port = listening.getsockname()[1]
+        pipe.send(Up(port, os.getpid(), own.decoder.profile, settings.model_dump(mode="json")))
         try:
             await _answer(pipe, own.decoder, clocked)
         finally:
@@ -202,14 +203,12 @@ async def _keep_from_probing(*engines: Engine) -> None:
         await asyncio.sleep(1)
 
 
-def _server(opened: Opened, metrics: Metrics) -> tuple[uvicorn.Server, socket.socket]:
+def _server(opened: Opened, metrics: Metrics) -> uvicorn.Server:
+    """As server/running.py makes it."""
     app = create_app(lambda: contextlib.nullcontext(opened), metrics=metrics)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
     return uvicorn.Server(
-        # As server/running.py does it.
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=75, server_header=False)
-    ), listening
+    )
 
 
 async def _answer(pipe: Connection, decoder: Decoder, clocked: Clocked) -> None:

@@ -6,6 +6,7 @@ metrics, frames, sockets. Two paces:
 at once   the echo has every token ready: the most that can travel together
 paced     one token of each stream every 10 ms: every token is an event of its own, as from a real engine
 
+The time to the first token is told beside it: without an engine to wait for, it is the front end's own.
 Beside the server, the same echo is drained in a bare loop: what the null engine itself costs.
 """
 
@@ -28,7 +29,7 @@ from bench.command import goal_options, measured
 from bench.machine import Watch
 from bench.processor import seconds
 from bench.records import Bar, Check, Curve, Plot, Result
-from bench.rounds import Interval, Sample, floor, interleave, level, noise, ratio
+from bench.rounds import Interval, Sample, estimate, floor, interleave, level, noise, ratio
 from bench.servers import Served, echo_server
 from server.echo_decoder import EchoDecoder
 from server.records import Limits
@@ -36,6 +37,7 @@ from server.records import Limits
 # Two-, three- and four-byte characters among them, as in real answers.
 REPLY = "Grüße aus Zürich: 東京 is a city, 🌍 is a planet, and the quick brown fox is neither. "
 PACE_SECONDS = 0.01
+FIRST_TOKENS = 40  # requests
 PACES = {"at once": 0.0, "paced": PACE_SECONDS}
 
 
@@ -73,6 +75,13 @@ class Load:
         self.client_share = max(self.client_share, share)
         self._check(told)
         return theirs / (streams * self.tokens) * 1e6
+
+    async def first_token(self, requests: int) -> Interval:
+        """Milliseconds to the first token, one request at a time on one connection, nothing else to do."""
+        request = chat(self.served.model, "What is where?", 2)
+        async with connected(self.served.port, 1) as connections:
+            told = await closed_loop(connections, itertools.repeat(request, requests))
+        return estimate([answer.ttft * 1e3 for answer in told])
 
     def _check(self, told: Sequence[Told]) -> None:
         for answer in told:
@@ -134,12 +143,15 @@ async def measure(effort: Effort, against: Path | None, say: Callable[[str], obj
             for sample in samples.values():
                 await sample()
             rounds = await interleave(samples, effort.rounds, say)
+            first = await load.first_token(FIRST_TOKENS)
             points = {effort.streams: level(rounds, "A0e")}
             for streams in effort.curve:
                 repeated = [await load.sample(streams) for _ in range(2 * max(16 // streams, 1))]
                 points[streams] = _spread(repeated)
         cost = level(rounds, "A0e")
         on_bar = pace == "paced"
+        if not interval_seconds:
+            bars.append(Bar(name="time to first token, null engine, one stream", measured=first, unit="ms"))
         bars.append(
             Bar(
                 name=f"front-end CPU per streamed token, {pace}",

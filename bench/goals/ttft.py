@@ -228,7 +228,12 @@ def command(quick: bool, out: Path, anyway: bool, model: str | None) -> None:
     async def run(say: Callable[[str], object]) -> Result:
         with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as data:
             engine = {"model": model} if model else {}
-            chosen = {"paths": {"data": data}, "retrieval": {"embedder": "hash"}, "engine": engine}
+            chosen = {
+                "paths": {"data": data},
+                "server": {"port": 0},
+                "retrieval": {"embedder": "hash"},
+                "engine": engine,
+            }
             settings = load_settings(environ={}, overrides=chosen)
             return await measure(QUICK if quick else FULL, settings, say)
 
