@@ -20,7 +20,16 @@ BEGUN = re.compile(r"\[(?:\s{0,2}\d{0,3}(?:\s{0,2},\s{0,2}\d{0,3}){0,7}\s{0,2})$
 SENTENCE_END = re.compile(
     rf"[.!?]+[\"'”’)]*(?:[ \t]*{MARKER.pattern})*(?=\s|$)|[。！？]+(?:{MARKER.pattern})*|\n+"
 )
-TRAILING_MARKERS = re.compile(rf"(?:\s*{MARKER.pattern})+$")
+LAST_MARKER = re.compile(rf"{MARKER.pattern}$")
+
+
+class Sentence(NamedTuple):
+    """Half-open spans: `start` … `stop` covers the markers and blanks around, `first` … `last` does not."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
 
 
 class Citer:
@@ -94,15 +103,6 @@ class Citer:
         )
 
 
-class Sentence(NamedTuple):
-    """Half-open spans: `start` … `stop` covers the markers and blanks around, `first` … `last` does not."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
-
-
 def sentences(text: str) -> list[Sentence]:
     """All of `text`, sentence by sentence."""
     ends = [match.end() for match in SENTENCE_END.finditer(text)]
@@ -118,7 +118,16 @@ def sentence_of(spans: Sequence[Sentence], marker_start: int) -> tuple[int, int]
 
 
 def _sentence(text: str, start: int, stop: int) -> Sentence:
-    sentence = text[start:stop]
-    whole = sentence.rstrip()
-    bare = TRAILING_MARKERS.sub("", whole).rstrip() or whole
-    return Sentence(start, stop, start + len(sentence) - len(sentence.lstrip()), start + len(bare))
+    first = start
+    while first < stop and text[first].isspace():
+        first += 1
+    last = whole = _before_blanks(text, first, stop)
+    while marker := LAST_MARKER.search(text, max(first, last - LONGEST), last):  # `$` is at `last`
+        last = _before_blanks(text, first, marker.start())
+    return Sentence(start, stop, first, last if last > first else whole)
+
+
+def _before_blanks(text: str, first: int, stop: int) -> int:
+    while stop > first and text[stop - 1].isspace():
+        stop -= 1
+    return stop
