@@ -7,10 +7,9 @@ from typing import Any, NoReturn
 
 import click
 
-from bench.machine import Busy, refuse_when_busy
-from bench.records import EXIT_CODES, Result
+from bench.machine import refuse_when_busy
+from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
-from bench.servers import ServerFailed
 
 OUT = Path("build/bench")
 INVALID = EXIT_CODES["invalid"]
@@ -41,7 +40,7 @@ def measured(
         if not anyway:
             refuse_when_busy()
         result = asyncio.run(_awaited(measure(say)))
-    except (Busy, ServerFailed) as problem:
+    except NotMeasured as problem:
         click.echo(f"Not measured: {problem}", err=True)
         raise SystemExit(INVALID) from None
     write(result, out)

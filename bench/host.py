@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+from bench.records import NotMeasured
 from bench.workloads import ChatPrompt, chat_prompts
 from server.app import Opened, create_app
 from server.engine import Engine
@@ -33,7 +34,7 @@ from server.wiring import open_parts
 STOP_SECONDS = 60.0
 
 
-class HostFailed(Exception):
+class HostFailed(NotMeasured):
     """The engine did not come up."""
 
 

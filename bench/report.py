@@ -68,7 +68,8 @@ def markdown(result: Result) -> str:
 
 def page(results: Iterable[Mapping[str, Any]]) -> str:
     """docs/performance.md of the results as read back from their JSON."""
-    return "\n\n".join([PAGE_HEAD.strip(), *(result["markdown"] for result in results)]) + "\n"
+    sections = [f"{result['markdown']}\n\nAgain: `python -m bench {result['goal']}`." for result in results]
+    return "\n\n".join([PAGE_HEAD.strip(), *sections]) + "\n"
 
 
 def draw(plot: Plot, title: str, file: Path) -> None:

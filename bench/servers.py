@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.records import NotMeasured
+
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 
 
-class ServerFailed(Exception):
+class ServerFailed(NotMeasured):
     """A server did not come up; the message ends with what it said last."""
 
 

@@ -21,7 +21,7 @@ from bench.checks import SameWork
 from bench.client import Told, chat, closed_loop, connected
 from bench.command import goal_options, measured
 from bench.host import Decoded, Host, host
-from bench.machine import Watch
+from bench.machine import Watch, on_gpu_machine
 from bench.processor import seconds
 from bench.records import Bar, Curve, Plot, Result
 from bench.rounds import Interval, Rounds, Sample, estimate, floor, interleave, level, noise, ratio
@@ -122,7 +122,7 @@ async def measure(effort: Effort, settings: Settings, say: Callable[[str], objec
     floors, ratios = [], []
     say("starting the engine")
     with host(settings) as engine:
-        on_gpu = watch.describe()["gpu"] is not None
+        on_gpu = on_gpu_machine()
         for concurrency in effort.concurrency:
             pair = Arms(engine, effort, concurrency)
             say(f"c {concurrency}: warming up")
@@ -150,7 +150,8 @@ async def measure(effort: Effort, settings: Settings, say: Callable[[str], objec
         title="G1: time to first token that the server adds to the engine",
         workload=(
             f"W1: {PROMPT_TOKENS} tokens in, {effort.tokens} out, {profile.name} ({profile.dtype}) on "
-            f"{profile.engine} {profile.engine_version}; journal and metrics on, auth off"
+            f"{profile.engine} {profile.engine_version}; "
+            f"{effort.rounds} rounds; journal and metrics on, auth off"
         ),
         bars=bars,
         ratio=ratios[0],
