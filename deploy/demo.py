@@ -23,11 +23,8 @@ CORPUS, EXAMPLES = HERE / "demo" / "abstracts.jsonl", HERE / "demo" / "examples.
 STORE = "demo"
 LISTENS = re.compile(r"listens on (http://\S+)/v1")
 QUESTIONS = (
-    ("Does automatic transmission improve driving behavior in older drivers?", {"vector_store_ids": [STORE]}),
-    (
-        "Can vitamin C prevent complex regional pain syndrome after wrist fractures?",
-        {"vector_store_ids": [STORE], "demos": 2},
-    ),
+    ("How does music change stress in ventilated patients?", {"vector_store_ids": [STORE], "demos": 2}),
+    ("Do lecture VODcasts affect lecture attendance of students?", {"vector_store_ids": [STORE]}),
 )
 
 

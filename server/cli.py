@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(ABOUT.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),

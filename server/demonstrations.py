@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from prompts.demos import Picked, Pool
-from prompts.records import DemoPolicy, Template
+from prompts.records import DemoPolicy, LabelSet, Template
 from server.errors import InvalidValue
 
 NONE = Picked((), ())
@@ -30,4 +30,12 @@ class PoolDemos:
                 param="fewshot.demos",
             )
         policy = template.dynamic if template.dynamic.strategy != "none" else DemoPolicy(strategy="nearest")
-        return await asyncio.to_thread(self._pool.follow, replace(policy, count=count), question)
+        picked = await asyncio.to_thread(self._pool.follow, replace(policy, count=count), question)
+        return picked if template.labels is None else _labelled(picked, template.labels)
+
+
+def _labelled(picked: Picked, labels: LabelSet) -> Picked:
+    """Those that carry one of the template's labels: an example without one cannot show it."""
+    known = {label.id for label in labels.labels}
+    kept = [pair for pair in zip(picked.demos, picked.scores, strict=True) if pair[0].label in known]
+    return Picked(tuple(demo for demo, _ in kept), tuple(score for _, score in kept))

@@ -20,6 +20,8 @@ SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
 class EchoTokenizer:
     """One id a code point; ChatML around the messages."""
 
+    special_ids = frozenset(SPECIAL_TEXT)
+
     def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
         ids: list[int] = []
         for message in messages:

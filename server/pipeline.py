@@ -14,6 +14,7 @@ from typing import TypeVar
 from indexer.records import Hits
 from prompts.budget import prompt_room
 from prompts.layout import lay_out
+from prompts.neutralise import check_control
 from prompts.records import Message, Prompt, Template
 from prompts.templates import Library
 from server.admission import Admission, Ticket
@@ -27,6 +28,7 @@ from server.metrics import Metrics
 from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
 from server.retrieval import as_sources, as_uses
 from server.seams import Decoder, Demos, Retriever, Tokenizer
+from server.token_reading import TokenReading
 
 REFUSAL = "I could not find anything about this in the documents."
 NO_HITS = Hits((), {})
@@ -123,7 +125,8 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
     retrieval_seconds = time.perf_counter() - began
     wanted = _demo_count(turn, template, parts)
     picked = await parts.demos.pick(question, wanted, template)
-    profile, tokenizer = decoder.profile, decoder.tokenizer
+    profile = decoder.profile
+    reading = TokenReading(decoder.tokenizer, template.layout.format == "plain", turn.thinking)
     if not hits.hits and turn.search.stores:
         refusal = _when_empty(turn, template, parts)
         if refusal is not None:
@@ -144,10 +147,11 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
             variables=turn.wishes.variables,
             instructions=instructions,
             room=prompt_room(profile.context_tokens, turn.max_tokens, template.budget.reserve),
-            count=lambda messages: len(tokenizer.chat(messages, thinking=turn.thinking)),
+            count=reading,
             special_tokens=profile.special_tokens,
         )
-        return prompt, tokenizer.chat(prompt.messages, thinking=turn.thinking)
+        check_control(prompt.messages, reading.control_tokens)
+        return prompt, reading.ids(prompt.messages)
 
     size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
     prompt, ids = await _off_loop(size, laid_out)

@@ -15,6 +15,11 @@ from server.records import Limits, ModelProfile, Piece, Search
 class Tokenizer(Protocol):
     """Text to the ids of the served model, through its own chat template. Thread-safe."""
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that steer the model and never stand for a caller's text."""
+        ...
+
     def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
         """Ids of the whole conversation with the generation prompt at its end."""
         ...

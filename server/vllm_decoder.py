@@ -36,6 +36,7 @@ class VllmTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self.special_ids = frozenset(tokenizer.all_special_ids)
 
     def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
         turns = [{"role": message.role, "content": message.text} for message in messages]

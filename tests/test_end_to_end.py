@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
@@ -57,6 +58,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert child.poll() is None, log.read_text()[-2000:]
             time.sleep(0.5)
         yield base
+        client(base).close()
         child.terminate()
         assert child.wait(60) == 0, log.read_text()[-2000:]
     finally:
@@ -64,6 +66,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         child.wait()
 
 
+@lru_cache(maxsize=1)
 def client(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, timeout=120)
 

@@ -54,11 +54,11 @@ class Running:
     parts: Parts
     decoder: EchoDecoder
     keys: Keys | None
+    clients: contextlib.ExitStack  # closed with the server
 
     def client(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(
-            **{"base_url": f"{self.url}/v1", "api_key": "any", "max_retries": 0, "timeout": 20.0, **options}
-        )
+        usual = {"base_url": f"{self.url}/v1", "api_key": "any", "max_retries": 0, "timeout": 20.0}
+        return self.clients.enter_context(openai.OpenAI(**{**usual, **options}))
 
     def journalled(self, turn_id: str) -> dict[str, Any]:
         """The journal's rows of a turn, once everything queued is written."""
@@ -149,7 +149,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             thread.join(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         try:
-            yield Running(f"http://127.0.0.1:{port}", opened[0].parts, decoder, keys)
+            with contextlib.ExitStack() as clients:
+                yield Running(f"http://127.0.0.1:{port}", opened[0].parts, decoder, keys, clients)
         finally:
             server.should_exit = True
             thread.join(30)

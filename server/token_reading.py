@@ -1,0 +1,33 @@
+"""How the served model reads the messages of a template: one function for counting and for decoding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prompts.records import Message
+from server.seams import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReading:
+    """Messages to ids: through the chat template, or, for templates of the format `plain`, as bare text.
+
+    Hashable, and equal for equal arguments: the prompts room remembers counts of stable parts by it.
+    """
+
+    tokenizer: Tokenizer
+    plain: bool = False
+    thinking: bool | None = None
+
+    def ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        if self.plain:
+            return self.tokenizer.encode("\n\n".join(message.text for message in messages))
+        return self.tokenizer.chat(messages, thinking=self.thinking)
+
+    def __call__(self, messages: Sequence[Message], /) -> int:
+        """Exact tokens of the messages, generation prompt included."""
+        return len(self.ids(messages))
+
+    def control_tokens(self, messages: Sequence[Message]) -> int:
+        """How many of the ids are special tokens."""
+        special = self.tokenizer.special_ids
+        return sum(token in special for token in self.ids(messages))
