@@ -27,7 +27,7 @@ data_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     envvar="FEWSHOT_DATA_DIR",
     default=Path("~/.local/share/fewshot"),
-    show_default=True,
+    show_default="~/.local/share/fewshot",
     help="Where stores and the catalogue are.",
 )
 cache_option = click.option(
@@ -35,7 +35,7 @@ cache_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     envvar="FEWSHOT_CACHE_DIR",
     default=Path("~/.cache/fewshot"),
-    show_default=True,
+    show_default="~/.cache/fewshot",
     help="Where downloaded models are.",
 )
 embedder_option = click.option(
