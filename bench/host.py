@@ -26,7 +26,7 @@ from server.app import Opened, create_app
 from server.engine import Engine
 from server.metrics import Metrics
 from server.records import Limits, ModelProfile, Piece
-from server.running import _listen  # the product's own socket: its options are part of what is measured
+from server.running import listen  # the product's own socket: its options are part of what is measured
 from server.seams import Decoder, Tokenizer
 from server.settings import Settings
 from server.wiring import open_parts
@@ -179,7 +179,7 @@ async def _serve(settings: Settings, pipe: Connection) -> None:
         await engine.up.wait()
         proving = asyncio.create_task(_keep_from_probing(own, engine))
         server = _server(replace(opened, parts=replace(opened.parts, engine=engine)), metrics)
-        listening = _listen(settings)
+        listening = listen(settings)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         port = listening.getsockname()[1]
         pipe.send(Up(port, os.getpid(), own.decoder.profile, settings.model_dump(mode="json")))

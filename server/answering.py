@@ -65,9 +65,17 @@ class Answer:
     """
 
     def __init__(
-        self, plan: Plan, ticket: Ticket, *, engine: Engine, journal: Journal, metrics: Metrics
+        self,
+        plan: Plan,
+        ticket: Ticket,
+        *,
+        exposed: asyncio.Future[None],
+        engine: Engine,
+        journal: Journal,
+        metrics: Metrics,
     ) -> None:
         self._plan = plan
+        self._exposed = exposed
         self._ticket = ticket
         self._engine = engine
         self._journal = journal
@@ -92,6 +100,7 @@ class Answer:
             async with self._journal.recording(self._plan, self._ended), aclosing(self._decoded()) as decoded:
                 async for piece in decoded:
                     if self._first_token_seconds is None:
+                        await self._exposed  # its disk flush hides behind the prefill
                         self._first_token_seconds = time.perf_counter() - self._plan.started
                         self._engine.proved()
                     if piece.index not in self._cached_tokens:

@@ -9,7 +9,7 @@ import hmac
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from indexer.records import Hits
 from prompts.budget import prompt_room
@@ -53,7 +53,14 @@ class Parts:
     echo_logprobs: bool = True
 
 
-async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Plan:
+class Prepared(NamedTuple):
+    """A plan, and the exposure that must be on disk before the first byte leaves."""
+
+    plan: Plan
+    exposed: asyncio.Future[None]
+
+
+async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
     """Everything that may refuse, done while an HTTP status can still be chosen."""
     started = time.perf_counter()
     decoder = parts.engine.decoder
@@ -64,18 +71,25 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Plan:
         plan = await _plan_as_it_came(turn, decoder, parts)
     else:
         plan = await _plan_with_template(turn, template, decoder, parts)
-    await exposed  # hidden behind search and layout; on disk before the first byte
-    return replace(
+    timed = replace(
         plan,
         queue_seconds=ticket.queue_seconds,
         started=started - ticket.queue_seconds,
         limits=replace(plan.limits, cache_salt=_salt(parts.secret, turn.tenant)),
     )
+    return Prepared(timed, exposed)
 
 
-def answer(plan: Plan, ticket: Ticket, parts: Parts) -> Answer:
+def answer(prepared: Prepared, ticket: Ticket, parts: Parts) -> Answer:
     """The stream that follows a plan; it owns the ticket from now on."""
-    return Answer(plan, ticket, engine=parts.engine, journal=parts.journal, metrics=parts.metrics)
+    return Answer(
+        prepared.plan,
+        ticket,
+        exposed=prepared.exposed,
+        engine=parts.engine,
+        journal=parts.journal,
+        metrics=parts.metrics,
+    )
 
 
 def choose_template(turn: Turn, library: Library) -> Template | None:

@@ -28,7 +28,7 @@ log = logging.getLogger("fewshot")
 def run(settings: Settings) -> int:
     """Serve until told to stop; 0 after a clean drain. Raises Refusal for an unusable configuration."""
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    listening = _listen(settings)
+    listening = listen(settings)
     port = listening.getsockname()[1]
     settings = overridden(settings, {"server": {"port": port}})
     try:
@@ -101,12 +101,13 @@ async def _announce(opened: Opened, server: uvicorn.Server) -> None:
     )
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
     """The listening socket, bound before anything slow starts. Raises Refusal naming what holds the port."""
     host, port = settings.server.host, settings.server.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # Named protocol: asyncio sets TCP_NODELAY only then, and Nagle would hold each first token for 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except OSError as problem:

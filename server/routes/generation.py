@@ -52,8 +52,9 @@ async def generate(
         request, parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
     )
     try:
-        plan = await unless_gone(request, prepare(turn, ticket, parts))
-        answering = answer(plan, ticket, parts)
+        prepared = await unless_gone(request, prepare(turn, ticket, parts))
+        plan = prepared.plan
+        answering = answer(prepared, ticket, parts)
         headers = fewshot_headers(plan)
         if not turn.stream:
             reply = await unless_gone(request, _whole(answering))
