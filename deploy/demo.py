@@ -5,24 +5,21 @@ server, asks, and on a terminal keeps serving until Ctrl-C.
 """
 
 import os
-import re
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import click
 import httpx
 
-from server.asking import print_sources, print_stream
+from server.asking import LISTENS, START_SECONDS, drain, print_sources, print_stream, wait_until_ready
 from server.settings import Settings, load_settings
 
 HERE = Path(__file__).resolve().parent
 CORPUS, EXAMPLES = HERE / "demo" / "abstracts.jsonl", HERE / "demo" / "examples.jsonl"
 STORE = "demo"
-LISTENS = re.compile(r"listens on (http://\S+)/v1")
-QUESTIONS = (
+QUESTIONS: tuple[tuple[str, dict[str, object]], ...] = (
     ("How does music change stress in ventilated patients?", {"vector_store_ids": [STORE], "demos": 2}),
     ("Do lecture VODcasts affect lecture attendance of students?", {"vector_store_ids": [STORE]}),
 )
@@ -77,31 +74,14 @@ def start(settings: Settings) -> tuple["subprocess.Popen[str]", str]:
             if found := LISTENS.search(line):
                 say("Starting the engine (about a minute on two cores) …")
                 drain(server)
-                wait_until_ready(server, found[1])
+                if not wait_until_ready(found[1], seconds=START_SECONDS, child=server):
+                    raise SystemExit("the engine did not start; `fewshot serve` shows why")
                 return server, found[1]
         server.wait()
         if "cannot listen" not in "".join(lines):
             raise SystemExit("the server did not start:\n" + "".join(lines[-5:]))
         say(f"Port {port} is taken; using a free one.")
     raise SystemExit("no port to listen on")
-
-
-def wait_until_ready(server: "subprocess.Popen[str]", url: str) -> None:
-    while True:
-        try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        if server.poll() is not None:
-            raise SystemExit("the engine did not start; `fewshot serve` shows why")
-        time.sleep(0.25)
-
-
-def drain(server: "subprocess.Popen[str]") -> None:
-    """Keep reading what the server says, so that it never blocks on a full pipe."""
-    assert server.stderr is not None
-    threading.Thread(target=server.stderr.read, daemon=True).start()
 
 
 def ask(settings: Settings, url: str, question: str, wishes: dict[str, object]) -> None:

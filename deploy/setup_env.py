@@ -118,7 +118,8 @@ def install(python: Path, what: str, arguments: list[str], *, quiet: bool = Fals
         text=True,
     )
     assert process.stdout is not None
-    megabytes, packages, last = 0.0, 0, []
+    megabytes, packages = 0.0, 0
+    last: list[str] = []
     for line in process.stdout:
         last = [*last[-20:], line.rstrip()]
         if line.startswith("Collecting"):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def ask(
 def server_for(settings: Settings, url: str | None) -> Iterator[str]:
     """The address of a ready server: the one named, the settings' one, or one started for the question."""
     base = (url or f"http://{settings.server.host}:{settings.server.port}").rstrip("/").removesuffix("/v1")
-    if _wait_until_ready(base, seconds=0.0 if url is None else 10.0):
+    if wait_until_ready(base, seconds=0.0 if url is None else 10.0):
         yield base
         return
     if url is not None:
@@ -82,6 +83,7 @@ def server_for(settings: Settings, url: str | None) -> Iterator[str]:
     click.echo("No server is running; starting one for this question …", err=True)
     command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    reader = None
     try:
         assert child.stderr is not None
         lines = []
@@ -91,12 +93,17 @@ def server_for(settings: Settings, url: str | None) -> Iterator[str]:
                 break
         else:
             raise click.ClickException("the server did not start:\n" + "\n".join(lines[-5:]))
-        if not _wait_until_ready(found.group(1), seconds=START_SECONDS, child=child):
+        reader = drain(child)
+        if not wait_until_ready(found.group(1), seconds=START_SECONDS, child=child):
             raise click.ClickException("the server did not become ready; `fewshot serve` shows why")
         yield found.group(1)
     finally:
         child.terminate()
         child.wait(60)
+        if reader is not None:
+            reader.join()
+        if child.stderr is not None:
+            child.stderr.close()
 
 
 def print_stream(lines: Iterator[str]) -> dict[str, Any]:
@@ -130,7 +137,16 @@ def print_sources(provenance: dict[str, Any]) -> None:
         click.echo(f"{mark} [{source['n']}] {where}  {source['score']:.2f}")
 
 
-def _wait_until_ready(base: str, *, seconds: float, child: "subprocess.Popen[str] | None" = None) -> bool:
+def drain(child: "subprocess.Popen[str]") -> threading.Thread:
+    """Keep reading what the server says, so that it never blocks on a full pipe."""
+    assert child.stderr is not None
+    reader = threading.Thread(target=child.stderr.read, daemon=True)
+    reader.start()
+    return reader
+
+
+def wait_until_ready(base: str, *, seconds: float, child: "subprocess.Popen[str] | None" = None) -> bool:
+    """Whether the server at `base` became ready in time, and its process, if given, lived that long."""
     until = time.monotonic() + seconds
     while True:
         try:

@@ -109,3 +109,12 @@ def test_ask_uses_the_running_server_and_shows_sources(tmp_path):
     assert json.loads(whole.output)["fewshot"]["grounding"] == "grounded"
     assert missing.exit_code == 1
     assert "nope" in missing.output
+
+
+def test_ask_starts_a_server_when_none_is_running(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    done = CliRunner(env=environ(tmp_path, FEWSHOT_SERVER_PORT=port)).invoke(main, ["ask", "Hello"])
+    assert done.exit_code == 0, done.output
+    assert done.output.rstrip().endswith("Hello")
