@@ -89,8 +89,6 @@ def check_machine(folder: Path) -> None:
     free = shutil.disk_usage(place).free / 1e9
     if free < DISK_GB:
         raise Missing(f"{free:.1f} GB free in {place}, {DISK_GB:.0f} GB needed. Free some, or move the clone")
-    if shutil.which("git") is None and not (ROOT / "pyproject.toml").is_file():
-        raise Missing("run this from a complete clone of the repository")
 
 
 def install_torch(python: Path) -> float:

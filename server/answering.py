@@ -88,8 +88,7 @@ class Answer:
         ]
         self._first_token_seconds: float | None = None
         self._cached_tokens: dict[int, int] = {}
-        self._outcome: Literal["cancelled", "failed"] | None = None
-        self._total_seconds = 0.0
+        self._ended_as: Reply | None = None
 
     async def pieces(self) -> AsyncGenerator[Piece]:
         """Pieces to show, choices interleaved.
@@ -111,17 +110,20 @@ class Answer:
             self._metrics.replied(self.reply())
 
     def reply(self) -> Reply:
-        """Everything said so far."""
+        """The whole answer once the stream has ended, until then everything said so far."""
+        return self._ended_as or self._reply(None)
+
+    def _reply(self, outcome: Literal["cancelled", "failed"] | None) -> Reply:
         choices = tuple(so_far.choice(index) for index, so_far in enumerate(self._choices))
         finishes = [choice.finish for choice in choices]
         return Reply(
             plan=self._plan,
             choices=choices,
             usage=self.usage(),
-            outcome=self._outcome or ("length" if "length" in finishes else "stop"),
+            outcome=outcome or ("length" if "length" in finishes else "stop"),
             citations_dropped=sum(so_far.citer.dropped for so_far in self._choices if so_far.citer),
             first_token_seconds=self._first_token_seconds,
-            total_seconds=self._total_seconds or time.perf_counter() - self._plan.started,
+            total_seconds=time.perf_counter() - self._plan.started,
         )
 
     def usage(self) -> Usage:
@@ -136,9 +138,8 @@ class Answer:
         )
 
     def _ended(self, outcome: Literal["cancelled", "failed"] | None) -> Reply:
-        self._outcome = outcome
-        self._total_seconds = time.perf_counter() - self._plan.started
-        return self.reply()
+        self._ended_as = self._reply(outcome)  # once: journal, metrics and the body all ask for it
+        return self._ended_as
 
     async def _decoded(self) -> AsyncGenerator[Piece]:
         """Pieces from the engine until the deadline, which falls only on our own waiting."""

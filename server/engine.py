@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Literal
 
 from server.errors import EngineUnavailable, ServerError, Starting
@@ -95,9 +96,12 @@ class Engine:
                 log.error("engine: no token within %g s: %s", self._proof_seconds, problem)
 
     async def _probe(self, decoder: Decoder) -> None:
-        """One real token. A loop over the iterator would do, but the first piece is proof enough."""
+        """One real token: the first piece is proof enough."""
         prompt = decoder.tokenizer.encode("a") or (0,)
         limits = Limits(max_tokens=1, temperature=0.0)
-        async for _ in decoder.decode(prompt, limits, request_id=f"probe-{time.monotonic_ns()}"):
-            return
+        async with aclosing(
+            decoder.decode(prompt, limits, request_id=f"probe-{time.monotonic_ns()}")
+        ) as pieces:
+            async for _ in pieces:
+                return
         raise EngineUnavailable("a probe produced no token")

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 from indexer.records import Hits
 from prompts.budget import prompt_room
 from prompts.layout import lay_out
-from prompts.neutralise import check_control
 from prompts.records import Message, Prompt, Template
 from prompts.templates import Library
 from server.admission import Admission, Ticket
@@ -164,8 +163,7 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
             count=reading,
             special_tokens=profile.special_tokens,
         )
-        check_control(prompt.messages, reading.control_tokens)
-        return prompt, reading.ids(prompt.messages)
+        return prompt, reading.checked_ids(prompt.messages)
 
     size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
     prompt, ids = await _off_loop(size, laid_out)

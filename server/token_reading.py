@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prompts.neutralise import check_control
 from prompts.records import Message
 from server.seams import Tokenizer
 
@@ -27,7 +28,12 @@ class TokenReading:
         """Exact tokens of the messages, generation prompt included."""
         return len(self.ids(messages))
 
-    def control_tokens(self, messages: Sequence[Message]) -> int:
-        """How many of the ids are special tokens."""
-        special = self.tokenizer.special_ids
-        return sum(token in special for token in self.ids(messages))
+    def checked_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids of a finished prompt. Raises ControlText when a value became a special token."""
+        special, ids = self.tokenizer.special_ids, self.ids(messages)
+
+        def control_tokens(asked: Sequence[Message]) -> int:
+            return sum(token in special for token in (ids if asked is messages else self.ids(asked)))
+
+        check_control(messages, control_tokens)
+        return ids

@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`: body → Turn, Reply → body."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -9,7 +10,7 @@ from server.records import Reply, Search, Turn
 from server.wire.answers import annotations, chat_logprobs, usage_object
 from server.wire.extension import FileSearch, NamedTool
 from server.wire.fields import CHAT
-from server.wire.generation import Generation, check_scopes, unit_of
+from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import fewshot_object
 from server.wire.reading import Context, Wire, fault, read_body
 from server.wire.schemas import ResponseFormat
@@ -111,34 +112,14 @@ def read_chat(body: bytes, context: Context) -> Turn:
     Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, ChatRequest, CHAT, context.unknown_fields)
-    check_scopes(asked, context)
-    unit = unit_of(asked, context)
-    return Turn(
-        id=context.id,
-        created=context.created,
-        tenant=context.tenant,
-        model=asked.model,
+    return replace(
+        shared_turn(asked, context, ignored),
         messages=tuple(message.plain() for message in asked.messages),
-        n=asked.n,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
-        sampling=asked.sampling(),
-        stop=asked.stops(),
-        logit_bias=asked.bias(),
-        ignore_eos=asked.ignore_eos,
         logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
         schema=asked.response_format.wanted() if asked.response_format else None,
         thinking=asked.chat_template_kwargs.enable_thinking,
         search=asked.search(),
-        wishes=asked.fewshot.wishes(),
-        stream=asked.stream,
-        include_usage=asked.stream_options.include_usage,
-        continuous_usage=asked.stream_options.continuous_usage_stats,
-        unit=unit.name,
-        unit_kind=unit.kind,
-        metadata=asked.metadata,
-        client_request_id=context.client_request_id,
-        deadline_seconds=context.deadline,
-        ignored=ignored,
     )
 
 

@@ -1,5 +1,6 @@
 """`POST /v1/completions`: body → Turn, Reply → body."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -7,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from server.records import Reply, Search, Turn
 from server.wire.answers import TokenTable, echoed, usage_object
 from server.wire.fields import COMPLETIONS
-from server.wire.generation import Generation, check_scopes, unit_of
+from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import fewshot_object
 from server.wire.reading import Context, fault, read_body
 
@@ -82,33 +83,12 @@ def read_completion(body: bytes, context: Context) -> Turn:
     Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, CompletionRequest, COMPLETIONS, context.unknown_fields)
-    check_scopes(asked, context)
-    unit = unit_of(asked, context)
-    return Turn(
-        id=context.id,
-        created=context.created,
-        tenant=context.tenant,
-        model=asked.model,
+    return replace(
+        shared_turn(asked, context, ignored),
         prompts=asked.prompts(),
-        n=asked.n,
-        max_tokens=asked.max_tokens,
-        sampling=asked.sampling(),
-        stop=asked.stops(),
-        logit_bias=asked.bias(),
-        ignore_eos=asked.ignore_eos,
         logprobs=asked.logprobs,
         echo=asked.echo,
         search=Search(stores=tuple(asked.fewshot.vector_store_ids or ())),
-        wishes=asked.fewshot.wishes(),
-        stream=asked.stream,
-        include_usage=asked.stream_options.include_usage,
-        continuous_usage=asked.stream_options.continuous_usage_stats,
-        unit=unit.name,
-        unit_kind=unit.kind,
-        metadata=asked.metadata,
-        client_request_id=context.client_request_id,
-        deadline_seconds=context.deadline,
-        ignored=ignored,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from server.errors import InsufficientScope
-from server.records import Sampling
+from server.records import Sampling, Turn
 from server.wire.extension import FewshotRequest
 from server.wire.reading import Context, Wire, fault
 
@@ -132,3 +132,34 @@ def unit_of(asked: Generation, context: Context) -> Unit:
         if name:  # an empty name would make one unit of all who leave it empty
             return Unit(name, kind)
     return Unit(context.id, "request")
+
+
+def shared_turn(asked: Generation, context: Context, ignored: tuple[str, ...]) -> Turn:
+    """The turn as far as chat and completions say it alike; each route replaces what is its own.
+
+    Raises InsufficientScope.
+    """
+    check_scopes(asked, context)
+    unit = unit_of(asked, context)
+    return Turn(
+        id=context.id,
+        created=context.created,
+        tenant=context.tenant,
+        model=asked.model,
+        n=asked.n,
+        max_tokens=asked.max_tokens,
+        sampling=asked.sampling(),
+        stop=asked.stops(),
+        logit_bias=asked.bias(),
+        ignore_eos=asked.ignore_eos,
+        wishes=asked.fewshot.wishes(),
+        stream=asked.stream,
+        include_usage=asked.stream_options.include_usage,
+        continuous_usage=asked.stream_options.continuous_usage_stats,
+        unit=unit.name,
+        unit_kind=unit.kind,
+        metadata=asked.metadata,
+        client_request_id=context.client_request_id,
+        deadline_seconds=context.deadline,
+        ignored=ignored,
+    )
