@@ -82,6 +82,8 @@ class Draining(uvicorn.Server):
         done = await self._opened.parts.admission.drain(self._drain_seconds)
         if not done:
             log.warning("some requests did not finish within %g s and are cut off", self._drain_seconds)
+            for task in list(self.server_state.tasks):  # or uvicorn would wait for them as long as they last
+                task.cancel()
         self.should_exit = True
 
 

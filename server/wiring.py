@@ -86,7 +86,6 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
                 metrics_here=settings.loopback,
             ),
         )
-        await admission.drain(server.drain_seconds)
 
 
 def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]

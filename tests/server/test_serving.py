@@ -16,7 +16,9 @@ from pathlib import Path
 import httpx
 from click.testing import CliRunner
 
+from indexer.database import open_database
 from server.cli import main
+from server.journal import Journal
 from server.refusal import EXIT_CONFIGURATION
 
 
@@ -77,6 +79,23 @@ def test_sigterm_finishes_what_was_admitted_and_exits_0(tmp_path):
         asking.join()
         assert said == ["0123456789"]
         assert child.wait(20) == 0
+
+
+def test_what_outlasts_the_drain_is_cut_off_and_journalled(tmp_path):
+    endless = {"FEWSHOT_ENGINE_ECHO_INTERVAL_SECONDS": "0.2", "FEWSHOT_SERVER_DRAIN_SECONDS": "0.5"}
+    with serving(tmp_path, **endless) as (child, url):
+        body = {"model": "echo", "messages": [{"role": "user", "content": "x" * 500}], "stream": True}
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=30) as response:
+            frames = response.iter_raw()  # kept: a dropped iterator closes the connection
+            next(frames)
+            turn = response.headers["x-fewshot-id"]
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(10) == 0
+    journal = Journal(open_database(tmp_path / "journal.db"), secret=b"s")
+    row = journal.find(turn)
+    journal.close()
+    assert row is not None
+    assert row["replies.outcome"] == "cancelled"
 
 
 def test_a_taken_port_is_named(tmp_path):
