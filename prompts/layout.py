@@ -11,6 +11,7 @@ from prompts.budget import capped, fewest, leaving, removals, without
 from prompts.drafting import Cleaner, Draft, drafted
 from prompts.errors import PromptTooLong, SlotProblem
 from prompts.records import KINDS, Demo, Dropped, Kind, Message, Prompt, Source, Template
+from prompts.sandbox import render
 from prompts.seams import Count
 from prompts.slots import check
 
@@ -72,6 +73,23 @@ def lay_out(
         format=template.layout.format,
         neutralised=cleaner.hits,
     )
+
+
+def refusal_text(
+    template: Template,
+    *,
+    question: str,
+    variables: Mapping[str, object] = NOTHING,
+    instructions: str | None = None,
+) -> str | None:
+    """The template's own words for "nothing found", its slots filled; None when it has none.
+
+    Raises SlotProblem and RenderFailed like `lay_out`.
+    """
+    if "refusal" not in template.parts:
+        return None
+    values = check(template, _given(template, question, variables, instructions, (), ()))
+    return render("refusal", template.parts["refusal"], values)
 
 
 def _given(

@@ -24,9 +24,6 @@ class Metrics:
             buckets=DURATIONS,
             registry=registry,
         )
-        self.in_flight = Gauge(
-            "fewshot_requests_in_flight", "Requests being answered", ("route",), registry=registry
-        )
         self.queue_depth = Gauge("fewshot_queue_depth", "Requests waiting for the engine", registry=registry)
         self.queue_seconds = Histogram(
             "fewshot_queue_wait_seconds", "Wait before the engine", buckets=DURATIONS, registry=registry

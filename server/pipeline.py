@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from indexer.records import Hits
 from prompts.budget import prompt_room
-from prompts.layout import lay_out
+from prompts.layout import lay_out, refusal_text
 from prompts.records import Message, Prompt, Template
 from prompts.templates import Library
 from server.admission import Admission, Ticket
@@ -141,7 +141,10 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
     profile = decoder.profile
     reading = TokenReading(decoder.tokenizer, template.layout.format == "plain", turn.thinking)
     if not hits.hits and turn.search.stores:
-        refusal = _when_empty(turn, template, parts)
+        own_words = refusal_text(
+            template, question=question, variables=turn.wishes.variables, instructions=instructions
+        )
+        refusal = _when_empty(turn, own_words or REFUSAL, parts)
         if refusal is not None:
             limits = decide_limits(turn, template, profile, 0, parts.output_tokens)
             plan = _plan(turn, profile, (), limits, template=template, grounding="refused")
@@ -204,8 +207,8 @@ async def _search(turn: Turn, question: str, template: Template, parts: Parts) -
         parts.metrics.retrieval_seconds.observe(time.perf_counter() - began)
 
 
-def _when_empty(turn: Turn, template: Template, parts: Parts) -> str | None:
-    """The refusal text, or None when the model may answer without sources.
+def _when_empty(turn: Turn, own_words: str, parts: Parts) -> str | None:
+    """What to say without asking the model: the caller's words, else `own_words`. None: let the model answer.
 
     Raises NoRelevantSources under the policy `error`.
     """
@@ -217,9 +220,7 @@ def _when_empty(turn: Turn, template: Template, parts: Parts) -> str | None:
             "set fewshot.when_empty to answer or refuse",
             param="fewshot.when_empty",
         )
-    return (
-        (turn.wishes.refusal_text or template.parts.get("refusal", REFUSAL)) if policy == "refuse" else None
-    )
+    return (turn.wishes.refusal_text or own_words) if policy == "refuse" else None
 
 
 def _split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:

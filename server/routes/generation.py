@@ -11,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.answering import Answer
+from server.errors import ServerError
 from server.ids import new_id
 from server.keys import Key
 from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.connection import EventStream, read_json_bytes, unless_gone
 from server.wire.headers import deadline_of, fewshot_headers
+from server.wire.problems import problem_of
 from server.wire.reading import Context
 
 FIRST_PIECE_SECONDS = 15.0  # until then the status can still tell of a failure; after it, pings do
@@ -48,9 +50,12 @@ async def generate(
     options = request.state.options
     turn = read(await read_json_bytes(request, options.body_bytes), _context(request, key, prefix))
     weight = turn.n * max(len(turn.prompts), 1)
-    ticket = await unless_gone(
-        request, parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
-    )
+    entering = parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
+    try:
+        ticket = await unless_gone(request, entering)
+    except ServerError as refusal:
+        parts.metrics.rejected.labels(problem_of(refusal).code).inc()
+        raise
     try:
         prepared = await unless_gone(request, prepare(turn, ticket, parts))
         plan = prepared.plan

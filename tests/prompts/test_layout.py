@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.errors import PromptTooLong, SlotProblem
-from prompts.layout import lay_out
+from prompts.layout import lay_out, refusal_text
 from prompts.records import Budget, Demo, Label, LabelSet, Layout, Message, Slot, Source, Template
 from prompts.seams import count_words
 
@@ -226,3 +226,20 @@ def test_the_three_laws_of_the_budget(request_, room, more, style):
 
 def kept(sources):
     return {(source.chunk_id, source.title, source.text, source.score) for source in sources}
+
+
+def test_a_refusal_fills_its_slots_and_names_those_left_open():
+    template = Template(
+        name="desk",
+        version=1,
+        digest="d",
+        task="answer",
+        about="",
+        parts={"question": "{{ question }}", "refusal": "Ask {{ company }}."},
+        slots={"company": Slot(type="text", trust="author")},
+    )
+    assert refusal_text(template, question="Why?", variables={"company": "Lumen"}) == "Ask Lumen."
+    with pytest.raises(SlotProblem, match="company"):
+        refusal_text(template, question="Why?")
+    silent = replace(template, parts={"question": "{{ question }}"}, slots={})
+    assert refusal_text(silent, question="Why?") is None

@@ -161,6 +161,8 @@ def test_a_full_queue_is_a_429_with_a_hint(serve):
         with pytest.raises(openai.RateLimitError) as refused:
             running.client().chat.completions.create(model="echo", messages=ASK)
         first.join()
+        counted = httpx.get(f"{running.url}/metrics").text
+    assert 'fewshot_admission_rejected_total{reason="queue_full"} 1.0' in counted
     assert refused.value.code == "queue_full"
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 120
 
