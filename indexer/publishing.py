@@ -242,6 +242,10 @@ def _insert(
             "char_end": chunk.char_end,
             "page_start": chunk.page_start,
             "page_end": chunk.page_end,
+            "headings": list(chunk.headings),
+            "lead": chunk.lead,
+            "parent_start": None if chunk.parent is None else chunk.parent[0],
+            "parent_end": None if chunk.parent is None else chunk.parent[1],
             "born": number,
         }
         for chunk in item.chunks

@@ -12,6 +12,8 @@ class Section:
 
     text: str
     page: int | None = None  # 1-based; None where the format has no pages
+    headings: tuple[str, ...] = ()  # what it stands under, outermost first
+    lead: str = ""  # repeated before every later chunk of the section: a table's header rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,9 @@ class Chunk:
     char_end: int
     page_start: int | None  # 1-based, inclusive
     page_end: int | None
+    headings: tuple[str, ...] = ()  # of the section it begins in
+    lead: str = ""  # read before the text, not part of it: the header of the table that was cut
+    parent: tuple[int, int] | None = None  # span of the passage to read when this chunk matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Hit:
     char_start: int
     char_end: int
     attributes: Mapping[str, Attribute]
+    headings: tuple[str, ...] = ()
+    lead: str = ""  # to be read before the text, not part of the span
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ born <= g and (died is null or died > g).
 
 import sqlalchemy as sa
 
-VERSION = 1
+VERSION = 2
 metadata = sa.MetaData()
 
 stores = sa.Table(
@@ -67,6 +67,10 @@ chunks = sa.Table(
     sa.Column("char_end", sa.Integer, nullable=False),
     sa.Column("page_start", sa.Integer),
     sa.Column("page_end", sa.Integer),
+    sa.Column("headings", sa.JSON, nullable=False, server_default="[]"),  # outermost first
+    sa.Column("lead", sa.Text, nullable=False, server_default=""),
+    sa.Column("parent_start", sa.Integer),  # span of the passage to read, where chunks are only to match
+    sa.Column("parent_end", sa.Integer),
     sa.Column("born", sa.Integer, nullable=False),
     sa.Column("died", sa.Integer),
     sa.Index("chunks_of_document", "document_id"),

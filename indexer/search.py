@@ -125,4 +125,6 @@ def _hit(row: sa.RowMapping, score: float) -> Hit:
         char_start=row["char_start"],
         char_end=row["char_end"],
         attributes=row["attributes"],
+        headings=tuple(row["headings"]),
+        lead=row["lead"],
     )

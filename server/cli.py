@@ -14,15 +14,15 @@ from server.settings import Settings, SettingsRefused, load_settings
 LAZY = {
     "ask": "server.asking:ask",
     "experiment": "prompts.cli:experiment",
-    "ingest": "indexer.cli:ingest",
+    "ingest": "indexer.commands.ingest:ingest",
     "keys": "server.administration:keys",
     "models": "server.administration:models",
     "prompts": "prompts.cli:prompts",
-    "search": "indexer.cli:search",
+    "search": "indexer.commands.search:search",
     "serve": "server.serving:serve",
     "settings": "server.administration:settings",
-    "stores": "indexer.cli:stores",
-    "verify": "indexer.cli:verify",
+    "stores": "indexer.commands.stores:stores",
+    "verify": "indexer.commands.verify:verify",
 }
 ABOUT = {  # so that `fewshot --help` imports nothing
     "ask": "Ask a question of your documents.",

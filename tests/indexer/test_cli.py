@@ -65,7 +65,7 @@ def test_damage_makes_verify_exit_1(call, folder, data):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys, indexer.cli as c; c.ingest.main(['--help'], standalone_mode=False); "
+        "import sys, indexer.commands.ingest as c; c.ingest.main(['--help'], standalone_mode=False); "
         "print([m for m in ('torch', 'faiss', 'tantivy', 'sqlalchemy', 'numpy') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from click.testing import CliRunner
 
-from indexer.cli import ingest
+from indexer.commands.ingest import ingest
 from indexer.database import open_database
 from indexer.hash_embedder import HashEmbedder
 from indexer.search import Searcher
