@@ -7,7 +7,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from indexer import cli
+from indexer.commands.ingest import ingest
+from indexer.commands.search import search
+from indexer.commands.stores import stores
+from indexer.commands.verify import verify
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def call(data):
     """Run a command on the test's data folder with the hash embedder."""
 
     def run(command, *arguments: str):
-        extra = ["--embedder", "hash"] if command in (cli.ingest, cli.search) else []
+        extra = ["--embedder", "hash"] if command in (ingest, search) else []
         return CliRunner().invoke(command, [*arguments, "--data", str(data), *extra])
 
     return run
@@ -24,41 +27,41 @@ def call(data):
 def test_ingest_search_stores_verify(call, folder):
     (folder / "ducks.md").write_text("# Ducks\n\nDucks swim.")
     (folder / "empty.txt").write_text("")
-    result = call(cli.ingest, str(folder), "--store", "docs")
+    result = call(ingest, str(folder), "--store", "docs")
     assert result.exit_code == 1
     assert "generation 1: 1 documents, 1 chunks published" in result.stdout
     assert "error: empty.txt: an empty file" in result.stderr
-    found = json.loads(call(cli.search, "swim", "--store", "docs", "--json").stdout)
+    found = json.loads(call(search, "swim", "--store", "docs", "--json").stdout)
     assert found["hits"][0]["filename"] == "ducks.md"
-    assert "Ducks (ducks.md)" in call(cli.search, "swim", "--store", "docs").stdout
-    assert "1 documents, 1 chunks from 1 files, 1 files failed" in call(cli.stores).stdout
-    assert json.loads(call(cli.stores, "--json").stdout)[0]["name"] == "docs"
-    assert call(cli.verify).exit_code == 0
+    assert "Ducks (ducks.md)" in call(search, "swim", "--store", "docs").stdout
+    assert "1 documents, 1 chunks from 1 files, 1 files failed" in call(stores).stdout
+    assert json.loads(call(stores, "--json").stdout)[0]["name"] == "docs"
+    assert call(verify).exit_code == 0
 
 
 def test_a_clean_second_run_exits_0_and_adds_nothing(call, folder):
     (folder / "a.txt").write_text("text")
-    assert call(cli.ingest, str(folder), "--store", "docs").exit_code == 0
-    again = call(cli.ingest, str(folder), "--store", "docs")
+    assert call(ingest, str(folder), "--store", "docs").exit_code == 0
+    again = call(ingest, str(folder), "--store", "docs")
     assert again.exit_code == 0
     assert "0 documents, 0 chunks added to 'docs'; 1 files unchanged" in again.stdout
 
 
 def test_refusals_name_the_way_out(call, folder):
-    assert call(cli.ingest, str(folder / "gone"), "--store", "docs").exit_code == 1
-    assert "fewshot stores" in call(cli.search, "x", "--store", "nowhere").stderr
+    assert call(ingest, str(folder / "gone"), "--store", "docs").exit_code == 1
+    assert "fewshot stores" in call(search, "x", "--store", "nowhere").stderr
     missing = CliRunner().invoke(
-        cli.ingest, [str(folder), "--store", "d", "--embedder", "./none", "--data", str(folder)]
+        ingest, [str(folder), "--store", "d", "--embedder", "./none", "--data", str(folder)]
     )
     assert "fewshot models fetch" in missing.stderr
 
 
 def test_damage_makes_verify_exit_1(call, folder, data):
     (folder / "a.txt").write_text("text")
-    call(cli.ingest, str(folder), "--store", "docs")
+    call(ingest, str(folder), "--store", "docs")
     [path] = data.glob("stores/*/*/vectors.faiss")
     path.write_bytes(b"")
-    result = call(cli.verify)
+    result = call(verify)
     assert result.exit_code == 1
     assert "vectors.faiss is not what was published" in result.stdout
 
