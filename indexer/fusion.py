@@ -41,8 +41,14 @@ class Keyword(NamedTuple):
     most: float
 
 
-def fuse(dense: Dense | None, keyword: Keyword | None) -> list[tuple[int, float]]:
-    """(id, probability of relevance) best first; equal sums by id, so that order is never chance."""
+def fuse(
+    dense: Dense | None, keyword: Keyword | None, weights: tuple[float, float] = (1.0, 1.0)
+) -> list[tuple[int, float]]:
+    """(id, probability of relevance) best first; equal sums by id, so that order is never chance.
+
+    `weights` (dense, keyword; above 0) move the order towards a leg; equal ones leave it.
+    """
+    lean = weights[0] / sum(weights)  # 1/2 where nobody leans
     sums: dict[int, float] = {}
     cosines, trust = {}, 0.0
     if dense is not None and dense.ranked.ids:
@@ -50,13 +56,13 @@ def fuse(dense: Dense | None, keyword: Keyword | None) -> list[tuple[int, float]
         cosines = dict(zip(dense.ranked.ids, dense.ranked.scores, strict=True))
         span = max(dense.ranked.scores[0] - dense.background.mean, 1e-6)
         for row, cosine in cosines.items():
-            sums[row] = trust / 2 * (cosine - dense.background.mean) / span
+            sums[row] = lean * trust * (cosine - dense.background.mean) / span
     shares: dict[int, float] = {}
     if keyword is not None and keyword.ranked.ids:
         best = max(keyword.ranked.scores[0], _LEAST_MET * keyword.most)
         for row, score in zip(keyword.ranked.ids, keyword.ranked.scores, strict=True):
             shares[row] = score / keyword.most
-            sums[row] = sums.get(row, 0.0) + (1 - trust / 2) * score / best
+            sums[row] = sums.get(row, 0.0) + (1 - lean) * (2 - trust) * score / best
     order = sorted(sums, key=lambda row: (-sums[row], row))
     if keyword is None:
         return [(row, _logistic(-5.7 + 8.9 * cosines[row])) for row in order]

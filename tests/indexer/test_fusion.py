@@ -61,6 +61,17 @@ def test_both_legs_together_beat_either():
     assert fused[0][0] == 2
 
 
+@given(dense=legs.filter(bool), keyword=legs.filter(bool), more=st.floats(1, 100))
+def test_a_weight_moves_a_leg_s_own_finds_up_and_equal_weights_change_nothing(dense, keyword, more):
+    legs_of = Dense(ranked(dense), QUIET, 1.0), Keyword(ranked(keyword), 2.0)
+    assert fuse(*legs_of, weights=(more, more)) == fuse(*legs_of)
+
+    def place(weights):
+        return [row for row, _ in fuse(*legs_of, weights=weights)].index(ranked(keyword).ids[0])
+
+    assert place((1.0, more)) <= place((1.0, 1.0)) <= place((more, 1.0))
+
+
 @given(best=st.floats(-1, 1), more=st.floats(0, 0.5))
 def test_standing_rises_with_the_distance_from_the_background(best, more):
     assert 0 <= standing(best, QUIET) <= standing(best + more, QUIET) <= 1
