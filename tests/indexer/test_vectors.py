@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.errors import StoreDamaged
-from indexer.vectors import FlatVectors, nearest
+from indexer.records import Ranked
+from indexer.vectors import NONE, FlatVectors, nearest, nearest_each
+from indexer.vectors.scan import APART, widen
+from indexer.vectors.several import ALONE
 from tests.indexer.oracles import NumpyVectors
 
 DIMENSION = 8
@@ -15,6 +18,12 @@ DIMENSION = 8
 def unit_rows(many: int, seed: int) -> np.ndarray:
     rows = np.random.default_rng(seed).normal(size=(many, DIMENSION)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def holding(ids: np.ndarray, rows: np.ndarray) -> FlatVectors:
+    index = FlatVectors(DIMENSION)
+    index.ids, index.stored = ids, rows
+    return index
 
 
 @given(
@@ -63,8 +72,8 @@ def test_an_index_comes_back_from_its_bytes():
     index = FlatVectors(DIMENSION)
     index.add(np.array([7, 3]), unit_rows(2, 1))
     again = FlatVectors.loads(index.dumps(), DIMENSION)
-    assert again.ids.tolist() == [7, 3]
-    assert np.array_equal(again.rows(), unit_rows(2, 1))
+    assert again.ids.tolist() == [3, 7]
+    assert np.array_equal(again.rows(), unit_rows(2, 1)[::-1])
 
 
 def test_bytes_of_another_index_are_refused():
@@ -72,3 +81,72 @@ def test_bytes_of_another_index_are_refused():
         FlatVectors.loads(b"IxMp nonsense", DIMENSION)
     with pytest.raises(StoreDamaged, match="dimension 9"):
         FlatVectors.loads(FlatVectors(DIMENSION).dumps(), 9)
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    many=st.integers(1, 400),
+    share=st.sampled_from([0.001, 0.01, 0.04, 0.1, 0.5, 1.0, None]),
+    dead=st.sampled_from([0.0, 0.3, 1.0]),
+    gaps=st.booleans(),
+    half=st.booleans(),
+    queries=st.integers(1, 6),
+    top=st.integers(1, 30),
+)
+def test_a_filter_and_tombstones_work_inside_the_scan(seed, many, share, dead, gaps, half, queries, top):
+    chance = np.random.default_rng(seed)
+    ids = np.sort(chance.choice(10 * many, many, replace=False)) if gaps else np.arange(50, 50 + many)
+    rows = unit_rows(many, seed).astype(np.float16 if half else np.float32)
+    everything = np.arange(10 * many + 60)
+    allowed = None if share is None else everything[chance.random(len(everything)) < share]
+    hidden = everything[chance.random(len(everything)) < dead]
+    cut = chance.integers(0, many + 1)
+    segments = [holding(ids[:cut], rows[:cut]), holding(ids[cut:], rows[cut:])]
+    asked = unit_rows(queries, seed + 1)
+
+    found = nearest_each(segments, asked, top, hidden, allowed)
+
+    seen = ~np.isin(ids, hidden) & (np.True_ if allowed is None else np.isin(ids, allowed))
+    oracle = NumpyVectors()
+    oracle.add(ids[seen], rows[seen].astype(np.float32))
+    for vector, ranked in zip(asked, found, strict=True):
+        expected = oracle.nearest(vector, top)
+        assert ranked.ids == expected.ids
+        assert ranked.scores == pytest.approx(expected.scores, abs=1e-5)
+        assert nearest(segments, vector, top, hidden, allowed).ids == expected.ids
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 1.0])
+def test_a_large_segment_is_scanned_in_parts_and_loses_nothing(kind, share):
+    many = 3 * ALONE
+    rows, ids = unit_rows(many, 5).astype(kind), np.arange(7, 7 + many)
+    allowed = ids[np.random.default_rng(1).random(many) < share]
+    asked = unit_rows(APART + 1, 6)
+    scores = asked @ rows[allowed - 7].astype(np.float32).T
+    best = np.sort(scores, axis=1)[:, ::-1][:, :100]
+    for hits, expected in zip(
+        nearest_each([holding(ids, rows)], asked, 100, allowed=allowed), best, strict=True
+    ):
+        assert set(hits.ids) <= set(allowed.tolist())
+        assert hits.scores == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_equal_scores_are_ordered_by_id():
+    same = np.repeat(unit_rows(1, 3), 9, axis=0)
+    segments = [holding(np.arange(10, 19), same), holding(np.arange(1, 10), same)]
+    assert nearest(segments, same[0], 18).ids == tuple(range(1, 19))
+
+
+def test_nothing_to_find_is_no_error():
+    assert nearest([], unit_rows(1, 1)[0], 5) == Ranked((), ())
+    assert nearest([FlatVectors(DIMENSION)], unit_rows(1, 1)[0], 5).ids == ()
+    full = holding(np.arange(3), unit_rows(3, 1))
+    assert nearest([full], unit_rows(1, 1)[0], 0).ids == ()
+    assert nearest([full], unit_rows(1, 1)[0], 5, allowed=NONE).ids == ()
+    assert nearest_each([full], unit_rows(0, 1), 5) == []
+
+
+def test_halves_are_widened_exactly():
+    rows = np.random.default_rng(2).normal(size=(5, 24)).astype(np.float16)
+    assert np.array_equal(widen(rows), rows.astype(np.float32))
