@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from ulid import ULID
 
 from indexer import schema
-from indexer.database import check_schema, open_database, writing
+from indexer.database import open_database, writing
 from indexer.errors import EmbedderMismatch, UnknownStore
 from indexer.records import FileDigest, Generation, Segment, Store, StoreCounts
 from indexer.seams import Embedder
+from indexer.upgrading import upgrade
 
 FILE = "catalogue.db"
 _MANY = 500  # ids in one IN (…)
@@ -22,11 +23,17 @@ class Catalogue:
     """The database of one data folder. Every method is one transaction."""
 
     def __init__(self, data: Path) -> None:
-        """Open or create `<data>/catalogue.db`; raises `DatabaseRefused`."""
+        """Open or create `<data>/catalogue.db`, upgraded if it is of an older release.
+
+        Raises `DatabaseRefused`.
+        """
         self.data = data
         self.engine = open_database(data / FILE)
-        check_schema(self.engine, schema.VERSION)
-        schema.metadata.create_all(self.engine)
+        try:
+            upgrade(self.engine, schema.REVISIONS, schema.VERSION)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     def close(self) -> None:
         """Release the connections."""
@@ -35,18 +42,20 @@ class Catalogue:
     def stores(self) -> list[Store]:
         """All stores by name."""
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(schema.stores).order_by(schema.stores.c.name))
+            live = schema.stores.c.deleted_at.is_(None)
+            rows = connection.execute(sa.select(schema.stores).where(live).order_by(schema.stores.c.name))
             return [_store(row) for row in rows.mappings()]
 
     def store(self, name: str) -> Store:
         """The store of that name or id; raises `UnknownStore` naming near ones."""
         table = schema.stores
         with self.engine.connect() as connection:
-            query = sa.select(table).where(sa.or_(table.c.id == name, table.c.name == name))
+            live = table.c.deleted_at.is_(None)
+            query = sa.select(table).where(live, sa.or_(table.c.id == name, table.c.name == name))
             row = connection.execute(query).mappings().first()
             if row is not None:
                 return _store(row)
-            names = list(connection.execute(sa.select(table.c.name)).scalars())
+            names = list(connection.execute(sa.select(table.c.name).where(live)).scalars())
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `fewshot stores`"
         raise UnknownStore(f"no store '{name}'; {hint}")
@@ -60,18 +69,9 @@ class Catalogue:
             store = self.store(name)
         except UnknownStore:
             with writing(self.engine) as connection:
-                connection.execute(
-                    schema.stores.insert().prefix_with("OR IGNORE"),
-                    {
-                        "id": f"vs_{ULID()}",
-                        "name": name,
-                        "embedder": embedder.name,
-                        "embedder_digest": embedder.digest,
-                        "dimension": embedder.dimension,
-                        "generation": 0,
-                        "created_at": int(time.time()),
-                    },
-                )
+                known = sa.exists().where(schema.stores.c.name == name)
+                if not connection.execute(sa.select(known)).scalar_one():
+                    _create(connection, name, embedder)
             store = self.store(name)
         check_embedder(store, embedder)
         return store
@@ -83,7 +83,7 @@ class Catalogue:
         live = sa.and_(mine, documents.c.file_id == files.c.id, documents.c.died.is_(None))
         with self.engine.connect() as connection:
             return StoreCounts(
-                files=_count(connection, files, mine, files.c.state != "failed"),
+                files=_count(connection, files, mine, files.c.state.not_in(["failed", "deleted"])),
                 failed=_count(connection, files, mine, files.c.state == "failed"),
                 documents=connection.execute(
                     sa.select(sa.func.count()).select_from(documents).join(files).where(live)
@@ -95,16 +95,25 @@ class Catalogue:
         """The newest published generation."""
         stores, segments, chunks = schema.stores, schema.segments, schema.chunks
         with self.engine.connect() as connection:  # one transaction: the three reads agree
-            number = connection.execute(
-                sa.select(stores.c.generation).where(stores.c.id == store_id)
-            ).scalar_one()
+            store = connection.execute(sa.select(stores).where(stores.c.id == store_id)).one()
             rows = connection.execute(
-                sa.select(segments).where(segments.c.store_id == store_id).order_by(segments.c.id)
+                sa.select(segments)
+                .where(segments.c.store_id == store_id, segments.c.series == store.series)
+                .order_by(segments.c.id)
             ).mappings()
             dead = connection.execute(
                 sa.select(chunks.c.id).where(chunks.c.store_id == store_id, chunks.c.died.is_not(None))
             ).scalars()
-            return Generation(store_id, number, tuple(map(_segment, rows)), frozenset(dead))
+            return Generation(
+                store_id,
+                store.generation,
+                tuple(map(_segment, rows)),
+                frozenset(dead),
+                series=store.series,
+                embedder=store.embedder,
+                embedder_digest=store.embedder_digest,
+                dimension=store.dimension,
+            )
 
     def numbers(self, store_ids: Iterable[str]) -> dict[str, int]:
         """The newest generation number of each store."""
@@ -154,13 +163,26 @@ def check_embedder(store: Store, embedder: Embedder) -> None:
         )
 
 
+def _create(connection: sa.Connection, name: str, embedder: Embedder) -> None:
+    store_id, series, now = f"vs_{ULID()}", str(ULID()), int(time.time())
+    row = {"id": store_id, "name": name, "generation": 0, "series": series, "options": {}}
+    vectors = {
+        "embedder": embedder.name,
+        "embedder_digest": embedder.digest,
+        "dimension": embedder.dimension,
+        "created_at": now,
+    }
+    connection.execute(schema.stores.insert(), {**row, **vectors})
+    connection.execute(schema.series.insert(), {"id": series, "store_id": store_id, **vectors})
+
+
 def _store(row: sa.RowMapping) -> Store:
-    return Store(**row)
+    return Store(**{name: value for name, value in row.items() if name != "deleted_at"})
 
 
 def _segment(row: sa.RowMapping) -> Segment:
     files = {name: FileDigest(*pair) for name, pair in row["files"].items()}
-    return Segment(row["id"], row["store_id"], row["chunks"], files)
+    return Segment(row["id"], row["store_id"], row["chunks"], files, row["first_chunk"], row["last_chunk"])
 
 
 def _count(connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:

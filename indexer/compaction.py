@@ -17,7 +17,7 @@ from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
 from indexer.passages import indexed
-from indexer.publishing import add_segment, advance, count_live
+from indexer.publishing import add_segment, advance, record
 from indexer.records import Segment, Store
 from indexer.seams import Ids, Vectors
 from indexer.segments import open_segment, stores_folder, write_segment
@@ -56,9 +56,9 @@ def merge(catalogue: Catalogue, store: Store, segments: Sequence[Segment]) -> in
         number = advance(connection, store)
         connection.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(merged)))
         if digests:
-            add_segment(connection, store, name, len(ids), digests, number)
+            add_segment(connection, store, name, ids, digests, number)
         _purge(connection, gone)
-        count_live(connection, store, number)
+        record(connection, store, number, 0)
     for old in merged:
         shutil.rmtree(folder / old, ignore_errors=True)  # a row-less folder: swept later if this fails
     return number

@@ -108,21 +108,27 @@ class Segment:
     store_id: str
     chunks: int
     files: Mapping[str, FileDigest]  # relative path -> digest
+    first_chunk: int | None = None  # the range of its ids, where it was written down
+    last_chunk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a search of a store sees: live segments less the dead chunks."""
+    """What a search of a store sees: the segments of one series less the dead chunks."""
 
     store_id: str
     number: int
     segments: tuple[Segment, ...]
     dead: frozenset[int]  # chunk row ids inside the segments that must not be found
+    series: str  # the vectors of one embedder, never of two
+    embedder: str
+    embedder_digest: str
+    dimension: int
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A named corpus and the embedder it is bound to."""
+    """A named corpus and the embedder its current vectors are of."""
 
     id: str  # vs_…
     name: str
@@ -131,6 +137,8 @@ class Store:
     dimension: int
     generation: int
     created_at: int  # unix seconds
+    series: str  # of the current vectors
+    options: Mapping[str, object] = field(default_factory=dict)  # "index", "chunking"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,46 @@
 
 `born` and `died` are generation numbers of the row's store: a row is seen by generation g when
 born <= g and (died is null or died > g).
+
+A change of a table is made here and as a new revision under migrations/versions; a test compares the two.
 """
+
+from pathlib import Path
 
 import sqlalchemy as sa
 
-VERSION = 2
+VERSION = 3  # the newest revision
+REVISIONS = Path(__file__).with_name("migrations")
 metadata = sa.MetaData()
 
 stores = sa.Table(
     "stores",
     metadata,
     sa.Column("id", sa.String, primary_key=True),  # vs_ + ULID
-    sa.Column("name", sa.String, nullable=False, unique=True),
-    sa.Column("embedder", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False, unique=True),  # the id once it is deleted
+    sa.Column("embedder", sa.String, nullable=False),  # this and the next two: of the current series
     sa.Column("embedder_digest", sa.String, nullable=False),
     sa.Column("dimension", sa.Integer, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),  # the newest published
     sa.Column("created_at", sa.Integer, nullable=False),  # unix seconds
+    sa.Column("series", sa.String, nullable=False, server_default=""),  # the one that is searched
+    sa.Column(
+        "options", sa.JSON, nullable=False, server_default="{}"
+    ),  # "index", "chunking": how it is built
+    sa.Column("deleted_at", sa.Integer),  # not found any more; its rows wait for a purge
+)
+
+series = sa.Table(
+    "series",  # one embedder's vectors of a store; a search sees segments of one series only
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("store_id", sa.ForeignKey("stores.id"), nullable=False),
+    sa.Column("embedder", sa.String, nullable=False),
+    sa.Column("embedder_digest", sa.String, nullable=False),
+    sa.Column("dimension", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("verified", sa.JSON),  # what was measured before it was switched to
+    sa.UniqueConstraint("store_id", "embedder_digest"),
 )
 
 files = sa.Table(
@@ -30,11 +53,16 @@ files = sa.Table(
     sa.Column("filename", sa.String, nullable=False),
     sa.Column("sha256", sa.String, nullable=False),  # of the content last read
     sa.Column("size_bytes", sa.Integer, nullable=False),
-    sa.Column("state", sa.String, nullable=False),  # in_progress | completed | failed
+    sa.Column("state", sa.String, nullable=False),  # in_progress | completed | failed | cancelled | deleted
     sa.Column("errors", sa.JSON, nullable=False),
     sa.Column("warnings", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("last_error", sa.JSON),  # {"code": …, "message": …}
+    sa.Column("chunks", sa.Integer, nullable=False, server_default="0"),  # live ones
+    sa.Column("updated_at", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("same_as", sa.String),  # the file whose content this one repeats: it has no documents itself
     sa.UniqueConstraint("store_id", "source"),
+    sa.Index("files_of_content", "store_id", "sha256"),
 )
 
 documents = sa.Table(
@@ -53,6 +81,7 @@ documents = sa.Table(
     sa.Column("born", sa.Integer, nullable=False),
     sa.Column("died", sa.Integer),
     sa.Index("documents_of_file", "file_id", "key"),
+    sa.Index("dead_documents", "died", sqlite_where=sa.text("died IS NOT NULL")),
 )
 
 chunks = sa.Table(
@@ -73,9 +102,20 @@ chunks = sa.Table(
     sa.Column("parent_end", sa.Integer),
     sa.Column("born", sa.Integer, nullable=False),
     sa.Column("died", sa.Integer),
+    sa.Column("twin_of", sa.Integer),  # id of the first chunk that says nearly the same
     sa.Index("chunks_of_document", "document_id"),
     sa.Index("dead_chunks", "store_id", "died", sqlite_where=sa.text("died IS NOT NULL")),
     sa.Index("chunks_of_store", "store_id", "id"),
+    sa.Index("twins", "twin_of", sqlite_where=sa.text("twin_of IS NOT NULL")),
+)
+
+likenesses = sa.Table(
+    "likenesses",  # which chunk said something like this first; see `twins`
+    metadata,
+    sa.Column("store_id", sa.ForeignKey("stores.id"), primary_key=True),
+    sa.Column("band", sa.BigInteger, primary_key=True),
+    sa.Column("chunk_id", sa.Integer, nullable=False),
+    sa.Index("likenesses_of_chunk", "chunk_id"),
 )
 
 segments = sa.Table(
@@ -86,6 +126,9 @@ segments = sa.Table(
     sa.Column("chunks", sa.Integer, nullable=False),
     sa.Column("files", sa.JSON, nullable=False),  # {relative path: [sha256, bytes]}
     sa.Column("born", sa.Integer, nullable=False),
+    sa.Column("series", sa.String, nullable=False, server_default=""),
+    sa.Column("first_chunk", sa.Integer),  # range of its ids; null where it was not written down
+    sa.Column("last_chunk", sa.Integer),
     sa.Index("segments_of_store", "store_id"),
 )
 
@@ -95,7 +138,10 @@ generations = sa.Table(
     sa.Column("store_id", sa.ForeignKey("stores.id"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("published_at", sa.Integer, nullable=False),
-    sa.Column("chunks", sa.Integer, nullable=False),  # live, for `verify`
+    sa.Column("chunks", sa.Integer, nullable=False),  # live ones
+    sa.Column("embedder", sa.String, nullable=False, server_default=""),
+    sa.Column("embedder_digest", sa.String, nullable=False, server_default=""),
+    sa.Column("dimension", sa.Integer, nullable=False, server_default="0"),
 )
 
 counters = sa.Table(
