@@ -217,16 +217,16 @@ def _documents(
 
 def document_digest(document: Document) -> str:
     """SHA-256 over all that a reader made of it: equal digests need no new embedding."""
-    sections = [[section.text, section.page] for section in document.sections]
+    sections = [[part.text, part.page, part.headings, part.lead] for part in document.sections]
     whole = [document.title, sections, document.kind, document.external_id, dict(document.attributes)]
     return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def document_key(document: Document, sha256: str) -> str:
     """Which document of its file: a row's id, or what it says, or nothing where a file is one document."""
-    if document.kind != "jsonl":
-        return ""
-    return sha256 if document.external_id is None else document.external_id
+    if document.external_id is not None:
+        return document.external_id
+    return sha256 if document.kind == "jsonl" else ""
 
 
 def _published(catalogue: Catalogue, store: Store, file: File) -> dict[str, str]:

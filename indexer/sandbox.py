@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -110,7 +110,12 @@ def _reading(answer: Mapping[str, Any]) -> Reading:
     if "error" in answer:
         raise getattr(errors, answer["error"])(answer["message"])
     documents = tuple(
-        Document(title, tuple(Section(text, page) for text, page in sections), kind, external_id, attributes)
+        Document(title, tuple(map(_section, sections)), kind, external_id, attributes)
         for title, sections, kind, external_id, attributes in answer["documents"]
     )
     return Reading(documents, tuple(answer["errors"]), tuple(answer["warnings"]))
+
+
+def _section(values: Sequence[Any]) -> Section:
+    text, page, headings, lead = values
+    return Section(text, page, tuple(headings), lead)

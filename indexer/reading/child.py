@@ -174,7 +174,7 @@ def as_json(reading: Reading) -> dict[str, Any]:
 
 
 def _document(document: Document) -> list[Any]:
-    sections = [[section.text, section.page] for section in document.sections]
+    sections = [[part.text, part.page, part.headings, part.lead] for part in document.sections]
     return [document.title, sections, document.kind, document.external_id, dict(document.attributes)]
 
 

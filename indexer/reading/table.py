@@ -1,8 +1,9 @@
-"""Tables to text: CSV as one document, JSONL as one document per row."""
+"""Tables to text: CSV as one document, rows of JSON as one document each, other JSON as its values."""
 
 import csv
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -64,6 +65,44 @@ def read_jsonl(data: bytes, first_line: int = 1) -> Reading:
         else:
             documents.append(document)
     return Reading(tuple(documents), tuple(errors))
+
+
+def read_json(data: bytes) -> Reading:
+    """An array of objects as rows; anything else as one document of `path: value` lines.
+
+    Raises `DamagedDocument` when it is not JSON.
+    """
+    try:
+        value = orjson.loads(decode(data))
+    except orjson.JSONDecodeError as error:
+        raise DamagedDocument(f"not JSON: {error}") from error
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        documents = [_row(row) for row in value]
+        errors = [f"row {at}: no text in it" for at, made in enumerate(documents, start=1) if made is None]
+        return Reading(tuple(made for made in documents if made is not None), tuple(errors))
+    parts = value.items() if isinstance(value, dict) else [("", value)]
+    sections = []
+    for name, part in parts:
+        text = "".join(f"{line}\n" for line in _values(part, name))
+        headings = (clean(name),) if name and isinstance(part, dict | list) else ()
+        sections.append(Section(clean(text) + "\n" * bool(headings), headings=headings))
+    title = value.get("title") if isinstance(value, dict) else None
+    named = clean(title) if isinstance(title, str) else ""
+    return Reading((Document(named, tuple(section for section in sections if section.text), "json"),))
+
+
+def _values(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _values(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        if any(isinstance(inner, dict | list) for inner in value):
+            for inner in value:
+                yield from _values(inner, path)
+        elif value:
+            yield f"{path}: {', '.join(map(str, value))}" if path else ", ".join(map(str, value))
+    elif value not in (None, ""):
+        yield f"{path}: {value}" if path else str(value)
 
 
 def _row(row: dict[str, Any]) -> Document | None:

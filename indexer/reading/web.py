@@ -1,4 +1,4 @@
-"""HTML to Markdown: structure and link targets stay, scripts and pictures go."""
+"""HTML to Markdown: structure and link targets stay; scripts, pictures and the site around a page go."""
 
 import re
 from typing import Any
@@ -6,19 +6,30 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
+from indexer.reading.boilerplate import keep_content
 from indexer.reading.decoding import clean, decode
-from indexer.records import Document, Section
+from indexer.reading.outline import outlined
+from indexer.reading.outline import title as first_heading
+from indexer.records import Document
 
 _SILENT = ("script", "style", "noscript", "template", "svg", "iframe", "object", "head", "math annotation")
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]*>")
 _WIDEST_SPAN = 32  # repeated cells; a page may claim any number
 _BLANK = re.compile(r"[ \t]+\n|\n{3,}")
 
 
 def read_html(data: bytes) -> Document:
-    """The page as one section."""
-    soup = BeautifulSoup(decode(data), "lxml")
+    """The page's content, in sections by its headings."""
+    soup = parsed_html(decode(data))
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
-    return Document(title, (Section(to_markdown(soup)),), "html")
+    keep_content(soup)
+    sections = outlined(to_markdown(soup))
+    return Document(clean(title) or first_heading(sections), sections, "html")
+
+
+def parsed_html(text: str) -> BeautifulSoup:
+    """The page as a tree, by a parser that mends anything; XHTML is read as HTML."""
+    return BeautifulSoup(_DECLARATION.sub("", text[:1000]) + text[1000:], "lxml")
 
 
 def to_markdown(soup: BeautifulSoup) -> str:
@@ -30,7 +41,11 @@ def to_markdown(soup: BeautifulSoup) -> str:
     for table in soup.find_all("table"):
         _spread(soup, table)
     converter = MarkdownConverter(
-        heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False
+        heading_style="ATX",
+        bullets="-",
+        escape_asterisks=False,
+        escape_underscores=False,
+        table_infer_header=True,
     )
     text = clean(str(converter.convert_soup(soup)))
     return _BLANK.sub(lambda found: "\n\n" if found[0].startswith("\n") else "\n", text).strip() + "\n"

@@ -73,3 +73,114 @@ def zipped(**members: bytes) -> bytes:
         for name, content in members.items():
             archive.writestr(name, content)
     return out.getvalue()
+
+
+def packed(members: dict[str, str]) -> bytes:
+    """A zip archive of text files."""
+    return zipped(**{name: content.encode() for name, content in members.items()})
+
+
+_A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+_P = 'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"'
+_R = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+_KIND = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+def _shape(text: str, kind: str) -> str:
+    return (
+        f'<p:sp><p:nvSpPr><p:nvPr><p:ph type="{kind}"/></p:nvPr></p:nvSpPr>'
+        f"<p:txBody><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:txBody></p:sp>"
+    )
+
+
+def pptx(*slides: tuple[str, str, str]) -> bytes:
+    """A presentation: (title, body, notes) of each slide, and a table of two rows on the first."""
+    cells = "<a:tc><a:txBody><a:p><a:r><a:t>{}</a:t></a:r></a:p></a:txBody></a:tc>"
+    rows = "".join(
+        f"<a:tr>{''.join(map(cells.format, row))}</a:tr>" for row in (("city", "people"), ("Bonn", "330000"))
+    )
+    table = f"<p:graphicFrame><a:graphicData><a:tbl>{rows}</a:tbl></a:graphicData></p:graphicFrame>"
+    ids = "".join(f'<p:sldId r:id="r{at}"/>' for at in range(len(slides)))
+    links = "".join(
+        f'<Relationship Id="r{at}" Type="{_KIND}/slide" Target="slides/s{at}.xml"/>'
+        for at in range(len(slides))
+    )
+    members = {
+        "ppt/presentation.xml": f"<p:presentation {_P} {_R}><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>",
+        "ppt/_rels/presentation.xml.rels": f"<Relationships>{links}</Relationships>",
+    }
+    for at, (title, body, notes) in enumerate(slides):
+        shapes = _shape(title, "title") + _shape(body, "body") + _shape(str(at), "sldNum") + table * (at == 0)
+        members[f"ppt/slides/s{at}.xml"] = f"<p:sld {_P} {_A} {_R}><p:spTree>{shapes}</p:spTree></p:sld>"
+        members[f"ppt/slides/_rels/s{at}.xml.rels"] = (
+            f'<Relationships><Relationship Id="n" Type="{_KIND}/notesSlide" Target="../notes/n{at}.xml"/>'
+            "</Relationships>"
+        )
+        members[f"ppt/notes/n{at}.xml"] = f"<p:notes {_P} {_A}>{_shape(notes, 'body')}</p:notes>"
+    return packed(members)
+
+
+def xlsx(rows: list[list[str | float]], sheet: str = "Sheet", merged: str = "") -> bytes:
+    """A workbook of one sheet; `merged` is a range such as A1:B1."""
+
+    def cell(value: str | float) -> str:
+        if isinstance(value, str):
+            return f'<c t="inlineStr"><is><t>{value}</t></is></c>'
+        return f"<c><v>{value}</v></c>"
+
+    body = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    merge = f'<mergeCells><mergeCell ref="{merged}"/></mergeCells>' if merged else ""
+    links = _RELATIONS.replace("word/document.xml", "worksheets/s1.xml")
+    links = links.replace('officeDocument"', 'worksheet"')
+    sheets = f'<sheets><sheet name="{sheet}" sheetId="1" r:id="r1"/></sheets>'
+    return packed(
+        {
+            "[Content_Types].xml": "<Types/>",
+            "_rels/.rels": _RELATIONS.replace("word/document.xml", "xl/workbook.xml"),
+            "xl/workbook.xml": f'<workbook xmlns="{main}" {_R}>{sheets}</workbook>',
+            "xl/_rels/workbook.xml.rels": links,
+            "xl/worksheets/s1.xml": f'<worksheet xmlns="{main}"><sheetData>{body}</sheetData>{merge}'
+            "</worksheet>",
+        }
+    )
+
+
+def odf(body: str, kind: str = "text", title: str = "") -> bytes:
+    """An OpenDocument file with this in its body."""
+    names = "".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0" '
+        for name in ("office", "text", "table", "draw", "presentation")
+    )
+    return packed(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "content.xml": f"<office:document-content {names}><office:body><office:{kind}>{body}"
+            f"</office:{kind}></office:body></office:document-content>",
+            "meta.xml": f'<m xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>{title}</dc:title></m>',
+        }
+    )
+
+
+def epub(*chapters: str, title: str = "") -> bytes:
+    """A book: the body of each chapter's page; the contents name them `Part 1` and so on."""
+    numbers = range(1, len(chapters) + 1)
+    items = "".join(f'<item id="c{at}" href="c{at}.xhtml"/>' for at in numbers)
+    spine = "".join(f'<itemref idref="c{at}"/>' for at in numbers)
+    points = "".join(
+        f'<navPoint><navLabel><text>Part {at}</text></navLabel><content src="c{at}.xhtml#x"/></navPoint>'
+        for at in numbers
+    )
+    return packed(
+        {
+            "META-INF/container.xml": '<container><rootfile full-path="O/p.opf"/></container>',
+            "O/p.opf": f"<package><metadata><title>{title}</title></metadata><manifest>{items}"
+            '<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/></manifest>'
+            f"<spine>{spine}</spine></package>",
+            "O/toc.ncx": f"<ncx><navMap>{points}</navMap></ncx>",
+            **{
+                f"O/c{at}.xhtml": f"<?xml version='1.0'?><html><body>{body}</body></html>"
+                for at, body in enumerate(chapters, start=1)
+            },
+        }
+    )

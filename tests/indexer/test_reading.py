@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexer.errors import DamagedDocument, NoText, UnsafeDocument, UnsupportedFormat
+from indexer.errors import DamagedDocument, NoText, ProtectedDocument, UnsafeDocument, UnsupportedFormat
 from indexer.reading.reader import read
 from tests.indexer.documents import docx, pdf, zipped
 
@@ -10,6 +10,7 @@ PROSE = "Die Straße führt über den Fluß, und alle Vögel sind schon da. " * 
 RUSSIAN = "Все люди рождаются свободными и равными в своем достоинстве и правах. " * 8
 JAPANESE = "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。" * 6
 CHINESE = "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。" * 6
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 504
 
 
 @pytest.mark.parametrize(
@@ -114,18 +115,19 @@ def test_rows_without_a_text_field_say_what_their_fields_say():
     [
         (b"", NoText, "empty"),
         (b"   \n", NoText, "empty"),
-        (b"{\\rtf1 hello}", UnsupportedFormat, "RTF"),
-        (b"\x89PNG\r\n\x1a\n....", UnsupportedFormat, "PNG"),
-        (
-            b'<?xml version="1.0"?><!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>',
-            UnsupportedFormat,
-            "XML",
-        ),
-        (b"From: a@b\nTo: c@d\nSubject: hi\n\nhello", UnsupportedFormat, "e-mail"),
+        (b"{\\rtf1 }", NoText, "no text"),
+        (b"\x89PNG\r\n\x1a\n....", NoText, "PNG image: no text layer; run OCR"),
+        (b'<?xml version="1.0"?><!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', NoText, "XML"),
+        (b'<!DOCTYPE a [<!ENTITY x "yy">]><a>&x;</a>', UnsafeDocument, "entities"),
+        (OLE + "WordDocument".encode("utf-16-le"), UnsupportedFormat, r"\.doc\): save it as \.docx"),
+        (OLE + "PowerPoint Document".encode("utf-16-le"), UnsupportedFormat, r"save it as \.pptx"),
+        (OLE + "EncryptedPackage".encode("utf-16-le"), ProtectedDocument, "without a password"),
+        (OLE + "Workbook".encode("utf-16-le"), DamagedDocument, "workbook"),
+        (b"\x1f\x8b\x08....", UnsupportedFormat, "gzip archive: unpack it first"),
         (bytes(range(256)) * 8, UnsupportedFormat, "binary"),
         (b"PK\x03\x04 cut off", DamagedDocument, "zip"),
         (b"%PDF-1.7 cut off", DamagedDocument, "PDF"),
-        (zipped(a=b"x"), UnsupportedFormat, "zip"),
+        (zipped(a=b"   "), UnsupportedFormat, "nothing to read in it: a: an empty file"),
         (zipped(a=b"0" * (20 << 20)), UnsafeDocument, "limits"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from indexer.errors import ReaderStopped, UnsupportedFormat
+from indexer.reading.reader import read
 from indexer.sandbox import Sandbox
 from tests.indexer.documents import docx, pdf
 
@@ -26,8 +27,14 @@ def test_documents_come_back_as_they_were_read(sandbox):
 
 
 def test_refusals_come_back_as_their_class(sandbox):
-    with pytest.raises(UnsupportedFormat, match="RTF"):
-        sandbox(b"{\\rtf1}", "x.rtf")
+    with pytest.raises(UnsupportedFormat, match="gzip"):
+        sandbox(b"\x1f\x8b\x08...", "x.gz")
+
+
+def test_what_a_section_stands_under_comes_back(sandbox):
+    [document] = sandbox(b"# One\n\n| a | b |\n|---|---|\n| 1 | 2 |\n", "x.md").documents
+    assert document == read(b"# One\n\n| a | b |\n|---|---|\n| 1 | 2 |\n", "x.md").documents[0]
+    assert document.sections[1].lead == "| a | b |\n|---|---|\n"
 
 
 def test_a_reader_that_takes_too_long_is_killed_and_the_next_document_is_read():
