@@ -11,11 +11,13 @@ from ulid import ULID
 from indexer import schema
 from indexer.database import open_database, writing
 from indexer.errors import EmbedderMismatch, UnknownStore
+from indexer.postgres import open_postgres
 from indexer.records import FileDigest, Generation, Segment, Store, StoreCounts
 from indexer.seams import Embedder
 from indexer.upgrading import upgrade
 
 FILE = "catalogue.db"
+URL = "catalogue.url"
 _MANY = 500  # ids in one IN (…)
 
 
@@ -23,17 +25,24 @@ class Catalogue:
     """The database of one data folder. Every method is one transaction."""
 
     def __init__(self, data: Path) -> None:
-        """Open or create `<data>/catalogue.db`, upgraded if it is of an older release.
+        """Open the catalogue of `data`, upgraded if it is of an older release, created if there is none.
 
-        Raises `DatabaseRefused`.
+        It is the file `<data>/catalogue.db`, or the database that `<data>/catalogue.url` names: whoever
+        opens the folder, on whatever machine, opens the same. Raises `DatabaseRefused`.
         """
         self.data = data
-        self.engine = open_database(data / FILE)
+        url = data / URL
+        self.engine = open_postgres(url.read_text().strip()) if url.exists() else open_database(data / FILE)
         try:
             upgrade(self.engine, schema.REVISIONS, schema.VERSION)
         except BaseException:
             self.engine.dispose()
             raise
+
+    @property
+    def schema_version(self) -> int:
+        """Revision of the tables; all that are open have this release's."""
+        return schema.VERSION
 
     def close(self) -> None:
         """Release the connections."""

@@ -1,4 +1,4 @@
-"""The one door to SQLite: which library, which settings, which schema version.
+"""The one door to SQLite: which library, which settings, which schema version; and what writing means.
 
 One SQLite per process: two copies of the library break each other's POSIX locks
 (sqlite.org/howtocorrupt.html), so the standard `sqlite3` module never opens our files.
@@ -13,6 +13,7 @@ import pysqlite3.dbapi2 as sqlite  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
 from indexer.errors import DatabaseRefused
+from indexer.postgres import begin_writing
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -81,9 +82,16 @@ def check_schema(engine: sa.Engine, version: int) -> None:
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One write transaction: takes the write lock at its start, commits at the end."""
     with engine.connect() as connection:
-        connection = connection.execution_options(immediate=True)
-        with connection.begin():
-            yield connection
+        if engine.dialect.name == "postgresql":
+            # What the waiting ones see must be newer than the wait: not a snapshot from before it.
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                begin_writing(connection)
+                yield connection
+        else:
+            connection = connection.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
 
 
 def _prepare(raw: Any, _record: object) -> None:

@@ -15,6 +15,7 @@ from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
 from indexer.errors import EmbedderMismatch, StoreBusy, UnknownStore
+from indexer.postgres import sole
 from indexer.records import Chunk, Document, FileDigest, Store
 from indexer.seams import Ids, Vectors
 from indexer.segments import stores_folder, sweep, write_segment
@@ -58,10 +59,25 @@ class Finished:
 
 @contextmanager
 def writer(catalogue: Catalogue, store: Store) -> Iterator[None]:
-    """The only writer of the store on this machine; leftovers of a killed one are removed.
+    """The only writer of the store; leftovers of a killed one are removed.
 
-    Raises `StoreBusy` when another process holds the place. The lock ends with its process.
+    Raises `StoreBusy` when another process holds the place, on this machine or, with a catalogue on
+    PostgreSQL, on any. The lock ends with its process.
     """
+    busy = StoreBusy(f"another ingest is writing to store '{store.name}': wait for it to end")
+    if catalogue.engine.dialect.name == "postgresql":
+        with sole(catalogue.engine, store.id) as alone:
+            if not alone:
+                raise busy
+            with _writer_here(catalogue, store, busy):
+                yield
+    else:
+        with _writer_here(catalogue, store, busy):
+            yield
+
+
+@contextmanager
+def _writer_here(catalogue: Catalogue, store: Store, busy: StoreBusy) -> Iterator[None]:
     folder = stores_folder(catalogue.data, store.id)
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".writer", os.O_RDWR | os.O_CREAT, 0o600)
@@ -69,9 +85,7 @@ def writer(catalogue: Catalogue, store: Store) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreBusy(
-                f"another ingest is writing to store '{store.name}': wait for it to end"
-            ) from error
+            raise busy from error
         sweep(folder, _named(catalogue, store))
         yield
     finally:
@@ -188,7 +202,7 @@ def _reserve(catalogue: Catalogue, many: int) -> Ids:
         end = connection.execute(
             sa.text(
                 "INSERT INTO counters(name, next) VALUES ('chunk', :many + 1) "
-                "ON CONFLICT(name) DO UPDATE SET next = next + :many RETURNING next"
+                "ON CONFLICT(name) DO UPDATE SET next = counters.next + :many RETURNING next"
             ),
             {"many": many},
         ).scalar_one()

@@ -19,8 +19,9 @@ _ONE_AT_A_TIME = threading.Lock()  # alembic keeps the running migration in modu
 def upgrade(engine: sa.Engine, revisions: Path, newest: int) -> None:
     """Bring the database to revision `newest`; `revisions` is an alembic folder that ends with it.
 
-    A file of an older release is copied to `<name>.before-<newest>` first. Killed at any moment, the
-    database is the old one or the new one. Raises `DatabaseRefused` when the file is of a newer release.
+    An SQLite file of an older release is copied to `<name>.before-<newest>` first (PostgreSQL has backups
+    of its own). Killed at any moment, the database is the old one or the new one. Raises
+    `DatabaseRefused` when it is of a newer release.
     """
     if _revision(engine, newest) == newest:
         return
@@ -28,10 +29,11 @@ def upgrade(engine: sa.Engine, revisions: Path, newest: int) -> None:
         found = _found(connection, newest)
         if found == newest:
             return  # another process was faster
-        if found:
+        if found and engine.dialect.name == "sqlite":
             _back_up(engine, newest)
         _run(connection, revisions, found, newest)
-        connection.execute(sa.text(f"PRAGMA user_version = {int(newest)}"))
+        if engine.dialect.name == "sqlite":
+            connection.execute(sa.text(f"PRAGMA user_version = {int(newest)}"))
 
 
 def backups(path: Path) -> list[Path]:
@@ -45,7 +47,12 @@ def _revision(engine: sa.Engine, newest: int) -> int:
 
 
 def _found(connection: sa.Connection, newest: int) -> int:
-    found = int(connection.execute(sa.text("PRAGMA user_version")).scalar_one())
+    if connection.dialect.name == "sqlite":
+        found = int(connection.execute(sa.text("PRAGMA user_version")).scalar_one())
+    elif sa.inspect(connection).has_table("alembic_version"):
+        found = int(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one())
+    else:
+        found = 0
     if found > newest:
         raise DatabaseRefused(
             f"{connection.engine.url.database} has schema {found}, this release knows {newest}: "

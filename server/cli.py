@@ -13,6 +13,7 @@ from server.settings import Settings, SettingsRefused, load_settings
 # command → module:attribute; the module is imported only when the command is used.
 LAZY = {
     "ask": "server.asking:ask",
+    "catalogue": "indexer.commands.catalogue:catalogue",
     "experiment": "prompts.cli:experiment",
     "ingest": "indexer.commands.ingest:ingest",
     "keys": "server.administration:keys",
@@ -26,6 +27,7 @@ LAZY = {
 }
 ABOUT = {  # so that `fewshot --help` imports nothing
     "ask": "Ask a question of your documents.",
+    "catalogue": "Show where the catalogue is, or move it to PostgreSQL.",
     "ingest": "Chunk, embed and index files and folders.",
     "keys": "Create, list and revoke API keys.",
     "models": "Fetch the default models.",
