@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
 from ulid import ULID
 
@@ -12,8 +13,8 @@ from indexer import schema
 from indexer.database import open_database, writing
 from indexer.errors import EmbedderMismatch, UnknownStore
 from indexer.postgres import open_postgres
-from indexer.records import FileDigest, Generation, Segment, Store, StoreCounts
-from indexer.seams import Embedder
+from indexer.records import FileDigest, Generation, Segment, Series, Store, StoreCounts
+from indexer.seams import Embedder, Ids
 from indexer.upgrading import upgrade
 
 FILE = "catalogue.db"
@@ -123,6 +124,37 @@ class Catalogue:
                 embedder_digest=store.embedder_digest,
                 dimension=store.dimension,
             )
+
+    def series(self, store_id: str) -> list[Series]:
+        """All series of the store, oldest first; which one is searched is in `Store.series`."""
+        table = schema.series
+        query = sa.select(table).where(table.c.store_id == store_id).order_by(table.c.created_at, table.c.id)
+        with self.engine.connect() as connection:
+            return [
+                Series(row.id, row.store_id, row.embedder, row.embedder_digest, row.dimension)
+                for row in connection.execute(query)
+            ]
+
+    def segments(self, series: Series) -> list[Segment]:
+        """The segments of a series, published or still being gathered."""
+        table = schema.segments
+        query = sa.select(table).where(table.c.store_id == series.store_id, table.c.series == series.id)
+        with self.engine.connect() as connection:
+            return [_segment(row) for row in connection.execute(query.order_by(table.c.id)).mappings()]
+
+    def dead(self, store_id: str) -> Ids:
+        """Ids of all chunks of the store that no search finds and whose rows are still there, sorted."""
+        chunks = schema.chunks
+        query = sa.select(chunks.c.id).where(chunks.c.store_id == store_id, chunks.c.died.is_not(None))
+        with self.engine.connect() as connection:
+            return np.sort(np.fromiter(connection.execute(query).scalars(), dtype=np.int64))
+
+    def deleted_stores(self) -> list[Store]:
+        """Stores whose rows and folders wait for a purge."""
+        table = schema.stores
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.deleted_at.is_not(None)))
+            return [_store(row) for row in rows.mappings()]
 
     def numbers(self, store_ids: Iterable[str]) -> dict[str, int]:
         """The newest generation number of each store."""

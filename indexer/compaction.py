@@ -2,7 +2,7 @@
 
 Segments are grouped into tiers by size, each tier eight times the one below; eight of a tier
 become one. A chunk is rewritten once per tier, so adding n chunks costs O(n log n), never a
-rewrite of the whole per batch.
+rewrite of the whole per batch. A segment of which much is dead is rewritten alone.
 """
 
 import math
@@ -16,91 +16,116 @@ from ulid import ULID
 from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
+from indexer.generations import add_segment, advance, describe, record
 from indexer.passages import indexed
-from indexer.publishing import add_segment, advance, record
-from indexer.records import Segment, Store
+from indexer.records import Segment, Series, Store
 from indexer.seams import Ids, Vectors
 from indexer.segments import open_segment, stores_folder, write_segment
+from indexer.tombstones import retire
 
 FACTOR = 8
+DEAD_SHARE = 4  # a segment is rewritten when a quarter of it is dead
 _SMALLEST = 512  # chunks; everything below is one tier
 _MANY = 500  # ids in one IN (…)
 
 
 def merge_when_many(catalogue: Catalogue, store: Store) -> None:
-    """Merge tiers that are full. For the store's writer alone."""
+    """Merge tiers that are full and rewrite what is mostly dead. For the store's writer alone."""
     while True:
         tiers: dict[int, list[Segment]] = {}
-        for segment in catalogue.generation(store.id).segments:
+        segments = catalogue.segments(store.current)
+        for segment in segments:
             tiers.setdefault(_tier(segment.chunks), []).append(segment)
         full = [tier for tier in tiers.values() if len(tier) >= FACTOR]
         if not full:
-            return
+            break
         merge(catalogue, store, full[0])
+    dead = catalogue.dead(store.id)
+    for segment in segments:
+        within = _between(dead, segment)
+        if DEAD_SHARE * len(within) < segment.chunks:
+            continue
+        if DEAD_SHARE * len(buried_in(catalogue, store.current, segment, within)) >= segment.chunks:
+            merge(catalogue, store, [segment])
 
 
-def merge(catalogue: Catalogue, store: Store, segments: Sequence[Segment]) -> int:
+def merge(
+    catalogue: Catalogue, store: Store, segments: Sequence[Segment], series: Series | None = None
+) -> int:
     """One segment of the live chunks of several, published as a generation, whose number is returned.
 
-    Dead chunks and documents of these segments leave the catalogue for good. Readers that hold an
-    older generation keep its open files; the folders are removed.
+    The segments are all of one series, the current one if none is given. Dead chunks and documents of
+    these segments leave the catalogue for good unless another series still has them. Readers that hold
+    an older generation keep its open files; the folders are removed.
     """
-    ids, vectors, gone = _sorted_out(catalogue, store, segments)
+    series = series or store.current
+    ids, vectors, gone = _sorted_out(catalogue, series, segments)
     name, digests = str(ULID()), {}
     folder = stores_folder(catalogue.data, store.id)
     if len(ids):
-        about = {"embedder": store.embedder, "embedder_digest": store.embedder_digest, "chunks": len(ids)}
-        digests = write_segment(folder, name, ids, vectors, _texts(catalogue, ids), about)
+        texts = indexed_texts(catalogue, ids)
+        digests = write_segment(folder, name, ids, vectors, texts, describe(store, series, len(ids)))
     merged = [segment.id for segment in segments]
     with writing(catalogue.engine) as connection:
         number = advance(connection, store)
         connection.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(merged)))
         if digests:
-            add_segment(connection, store, name, ids, digests, number)
-        _purge(connection, gone)
+            add_segment(connection, series, name, ids, digests, number)
+        if _alone(connection, store):
+            retire(connection, gone.tolist())
         record(connection, store, number, 0)
     for old in merged:
         shutil.rmtree(folder / old, ignore_errors=True)  # a row-less folder: swept later if this fails
     return number
 
 
+def buried_in(catalogue: Catalogue, series: Series, segment: Segment, dead: Ids) -> Ids:
+    """Those of the dead that the segment holds."""
+    if not len(within := _between(dead, segment)):
+        return within
+    held = open_segment(catalogue.data, segment, series.dimension).vectors.ids
+    return np.asarray(within[np.isin(within, held)])
+
+
+def indexed_texts(catalogue: Catalogue, ids: Ids) -> list[str]:
+    """What the keyword leg sees of these chunks, in their order."""
+    chunks, documents = schema.chunks, schema.documents
+    said = (chunks.c.text, documents.c.title, chunks.c.headings, chunks.c.lead)
+    query = sa.select(chunks.c.id, *said).join(documents)
+    found: dict[int, str] = {}
+    with catalogue.engine.connect() as connection:
+        for at in range(0, len(ids), _MANY):
+            rows = connection.execute(query.where(chunks.c.id.in_(ids[at : at + _MANY].tolist())))
+            found.update((row.id, indexed(row.title, row.text, row.headings, row.lead)) for row in rows)
+    return [found[row] for row in ids.tolist()]
+
+
 def _tier(chunks: int) -> int:
     return max(0, math.ceil(math.log(max(1, chunks) / _SMALLEST, FACTOR) - 1e-9))
 
 
-def _sorted_out(catalogue: Catalogue, store: Store, segments: Sequence[Segment]) -> tuple[Ids, Vectors, Ids]:
+def _between(dead: Ids, segment: Segment) -> Ids:
+    """Those of the sorted ids that are in the segment's range."""
+    if segment.first_chunk is None or segment.last_chunk is None:
+        return dead
+    start, stop = np.searchsorted(dead, [segment.first_chunk, segment.last_chunk + 1])
+    return dead[start:stop]
+
+
+def _alone(connection: sa.Connection, store: Store) -> bool:
+    series = schema.series
+    query = sa.select(sa.func.count()).select_from(series).where(series.c.store_id == store.id)
+    return bool(connection.execute(query).scalar_one() == 1)
+
+
+def _sorted_out(
+    catalogue: Catalogue, series: Series, segments: Sequence[Segment]
+) -> tuple[Ids, Vectors, Ids]:
     """Live ids with their vectors, by id, and the dead ids."""
-    dead = np.array(sorted(catalogue.generation(store.id).dead), dtype=np.int64)
-    opened = [open_segment(catalogue.data, segment, store.dimension).vectors for segment in segments]
+    dead = catalogue.dead(series.store_id)
+    opened = [open_segment(catalogue.data, segment, series.dimension).vectors for segment in segments]
     ids = np.concatenate([index.ids for index in opened])
     rows = np.concatenate([index.rows() for index in opened])
     live = ~np.isin(ids, dead)
     order = np.argsort(ids[live], kind="stable")
     return ids[live][order], rows[live][order], ids[~live]
-
-
-def _texts(catalogue: Catalogue, ids: Ids) -> list[str]:
-    chunks, documents = schema.chunks, schema.documents
-    query = sa.select(chunks.c.id, chunks.c.text, documents.c.title).join(documents)
-    found: dict[int, str] = {}
-    with catalogue.engine.connect() as connection:
-        for at in range(0, len(ids), _MANY):
-            rows = connection.execute(query.where(chunks.c.id.in_(ids[at : at + _MANY].tolist())))
-            found.update((row.id, indexed(row.title, row.text)) for row in rows)
-    return [found[row] for row in ids.tolist()]
-
-
-def _purge(connection: sa.Connection, gone: Ids) -> None:
-    """Delete chunks, and the dead documents that are left without any."""
-    chunks, documents = schema.chunks, schema.documents
-    for at in range(0, len(gone), _MANY):
-        some = chunks.c.id.in_(gone[at : at + _MANY].tolist())
-        owners = list(connection.execute(sa.select(chunks.c.document_id).where(some).distinct()).scalars())
-        connection.execute(sa.delete(chunks).where(some))
-        connection.execute(
-            sa.delete(documents).where(
-                documents.c.id.in_(owners),
-                documents.c.died.is_not(None),
-                ~sa.exists().where(chunks.c.document_id == documents.c.id),
-            )
-        )

@@ -12,7 +12,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
-from indexer.errors import DatabaseRefused
+from indexer.errors import DatabaseRefused, StoreBusy
 from indexer.postgres import begin_writing
 
 PRAGMAS = (
@@ -92,6 +92,30 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
             connection = connection.execution_options(immediate=True)
             with connection.begin():
                 yield connection
+
+
+def shrink(engine: sa.Engine) -> None:
+    """Leave no deleted byte in the file or its log; needs as much free disk as the file is large.
+
+    `secure_delete` clears what is freed, but not what moved between pages: only writing the file
+    again does. Raises `StoreBusy` when a reader holds on to the log. PostgreSQL keeps a log of its own.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("VACUUM FULL"))
+        return
+    raw = engine.raw_connection()  # no transaction: neither statement may be in one
+    try:
+        cursor = raw.cursor()
+        cursor.execute("VACUUM")
+        for _ in range(4):  # each waits as long as busy_timeout says
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            [(busy, *_)] = cursor.fetchall()
+            if not busy:
+                return
+    finally:
+        raw.close()
+    raise StoreBusy(f"{engine.url.database} is being read: its log still holds what was deleted; purge again")
 
 
 def _prepare(raw: Any, _record: object) -> None:

@@ -3,10 +3,17 @@
 IndexerError
 ├── DatabaseRefused      the SQLite library or the file cannot be trusted with data
 ├── UnknownStore         no store of that name or id
+├── UnknownFile          the store has no such file, or several of that name
+├── UnknownDocument      the store has no such document, or several of that id
+├── FilterInvalid        an attribute filter is malformed or compares unlike types
 ├── StoreBusy            another process is writing to the store
 ├── StoreDamaged         a file of a published generation is missing or altered
 ├── EmbedderMissing      the model folder is not there
 ├── EmbedderMismatch     the store was built by another embedder
+├── RerankerMissing      a reranker is asked for and none is set up
+├── IndexOptionRefused   a setting of the vector index that does not exist or cannot be met here
+├── MigrationRefused     a store cannot be moved to another embedder's vectors, or back
+├── ChunkingRefused      a way to cut documents that does not exist, or is not the store's
 ├── SourceMissing        a path given to ingest does not exist
 └── Unreadable           one document cannot be read; the others go on
     ├── UnsupportedFormat
@@ -19,6 +26,16 @@ IndexerError
 Messages name the thing and the way out.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class FilterProblem(NamedTuple):
+    """One thing wrong with a filter."""
+
+    at: str  # its place, such as filters.filters[2].value
+    message: str
+
 
 class IndexerError(Exception):
     """Root of what this package raises on purpose."""
@@ -30,6 +47,27 @@ class DatabaseRefused(IndexerError):
 
 class UnknownStore(IndexerError):
     """No store has that name or id."""
+
+
+class UnknownFile(IndexerError):
+    """The store has no such file, or the name does not say which."""
+
+
+class UnknownDocument(IndexerError):
+    """The store has no such document, or the id does not say which."""
+
+
+class FilterInvalid(IndexerError):
+    """An attribute filter cannot be applied; `problems` has all that is wrong, first one first."""
+
+    def __init__(self, message: str, problems: Sequence[FilterProblem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[FilterProblem]) -> "FilterInvalid":
+        """One error that tells all of them."""
+        return cls("; ".join(f"{at} {message}" for at, message in problems), problems)
 
 
 class StoreBusy(IndexerError):
@@ -46,6 +84,22 @@ class EmbedderMissing(IndexerError):
 
 class EmbedderMismatch(IndexerError):
     """Vectors of two different models must not meet in one store."""
+
+
+class RerankerMissing(IndexerError):
+    """No cross-encoder is set up, or its folder holds none."""
+
+
+class IndexOptionRefused(IndexerError):
+    """A setting of the vector index is unknown, out of range, or more than the device can do."""
+
+
+class MigrationRefused(IndexerError):
+    """Another embedder's vectors cannot take the place of the store's own, or there are none."""
+
+
+class ChunkingRefused(IndexerError):
+    """Chunking with numbers that cannot be kept to, or other than that of the store's chunks."""
 
 
 class SourceMissing(IndexerError):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from indexer.errors import DatabaseRefused
+from indexer.errors import DatabaseRefused, StoreBusy
 
 _WRITERS = 0x46455753  # the advisory lock of every write transaction of a catalogue
 OLDEST = 13
@@ -62,19 +62,19 @@ def begin_writing(connection: sa.Connection) -> None:
 
 
 @contextmanager
-def sole(engine: sa.Engine, store_id: str) -> Iterator[bool]:
-    """Whether this process is the store's only writer on any machine, for as long as it holds on.
+def sole(engine: sa.Engine, store_id: str, busy: str) -> Iterator[None]:
+    """Be the store's only writer on any machine, or raise `StoreBusy` with that message.
 
     The lock is the session's: it ends with the connection, also when the process is killed.
     """
     key = int.from_bytes(hashlib.sha256(store_id.encode()).digest()[:8], signed=True)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        got = connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one()
+        if not connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
+            raise StoreBusy(busy)
         try:
-            yield bool(got)
+            yield
         finally:
-            if got:
-                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
 def _said(error: sa.exc.OperationalError) -> str:

@@ -1,10 +1,8 @@
 """Writes of the catalogue. One commit publishes one generation, or nothing."""
 
-import fcntl
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +12,14 @@ from ulid import ULID
 from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
-from indexer.errors import EmbedderMismatch, StoreBusy, UnknownStore
+from indexer.errors import Unreadable, UnsupportedFormat
+from indexer.generations import add_segment, advance, describe, record, series_folder
+from indexer.locks import held
 from indexer.postgres import sole
-from indexer.records import Chunk, Document, FileDigest, Store
+from indexer.records import Chunk, Document, Store
 from indexer.seams import Ids, Vectors
 from indexer.segments import stores_folder, sweep, write_segment
+from indexer.tombstones import bury, live_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,23 @@ class Finished:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     keys: frozenset[str] | None  # None: the file failed as a whole, its old documents stay
+    code: str = "invalid_file"  # of the last error, if there is one; see `error_code`
 
     @property
     def state(self) -> str:
         """`failed` when anything in it could not be read: the next run tries again."""
         return "failed" if self.errors else "completed"
+
+
+def error_code(error: Exception) -> str:
+    """What kind of trouble it is, in the words of OpenAI's vector store files."""
+    match error:
+        case UnsupportedFormat():
+            return "unsupported_file"
+        case Unreadable():
+            return "invalid_file"
+        case _:
+            return "server_error"
 
 
 @contextmanager
@@ -64,32 +77,14 @@ def writer(catalogue: Catalogue, store: Store) -> Iterator[None]:
     Raises `StoreBusy` when another process holds the place, on this machine or, with a catalogue on
     PostgreSQL, on any. The lock ends with its process.
     """
-    busy = StoreBusy(f"another ingest is writing to store '{store.name}': wait for it to end")
-    if catalogue.engine.dialect.name == "postgresql":
-        with sole(catalogue.engine, store.id) as alone:
-            if not alone:
-                raise busy
-            with _writer_here(catalogue, store, busy):
-                yield
-    else:
-        with _writer_here(catalogue, store, busy):
-            yield
-
-
-@contextmanager
-def _writer_here(catalogue: Catalogue, store: Store, busy: StoreBusy) -> Iterator[None]:
-    folder = stores_folder(catalogue.data, store.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".writer", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise busy from error
+    busy = f"another ingest is writing to store '{store.name}': wait for it to end"
+    with ExitStack() as stack:
+        if catalogue.engine.dialect.name == "postgresql":
+            stack.enter_context(sole(catalogue.engine, store.id, busy))
+        folder = stores_folder(catalogue.data, store.id)
+        stack.enter_context(held(folder / ".writer", busy))
         sweep(folder, _named(catalogue, store))
         yield
-    finally:
-        os.close(handle)
 
 
 def publish(
@@ -108,90 +103,25 @@ def publish(
     name, digests = "", {}
     if len(ids):
         name = str(ULID())
-        about = {"embedder": store.embedder, "embedder_digest": store.embedder_digest, "chunks": len(ids)}
         folder = stores_folder(catalogue.data, store.id)
-        digests = write_segment(folder, name, ids, vectors, texts, about)
+        digests = write_segment(folder, name, ids, vectors, texts, describe(store, store.current, len(ids)))
     with writing(catalogue.engine) as connection:
         changes = prepared or any(end.keys is not None for end in finished)
         number = advance(connection, store) if changes else store.generation
         if digests:
-            add_segment(connection, store, name, ids, digests, number)
+            add_segment(connection, store.current, name, ids, digests, number)
         known: dict[str, str] = {}
         remaining = iter(ids.tolist())
         buried = 0
         for item in prepared:
             file_id = _file_row(connection, store, item.file, known)
-            buried += _bury(connection, file_id, item.key, number)
+            buried += bury(connection, live_documents(connection, file_id, {item.key}), number)
             _insert(connection, store, file_id, item, number, remaining)
         for end in finished:
             buried += _finish(connection, _file_row(connection, store, end.file, known), end, number)
         if changes:
             record(connection, store, number, len(ids) - buried)
     return number
-
-
-def advance(connection: sa.Connection, store: Store) -> int:
-    """Take the next generation number of the store, within the caller's transaction.
-
-    Raises `UnknownStore` when the store was deleted meanwhile, `EmbedderMismatch` when it was moved
-    to another embedder's vectors.
-    """
-    stores = schema.stores
-    query = (
-        sa.update(stores)
-        .where(stores.c.id == store.id, stores.c.deleted_at.is_(None))
-        .values(generation=stores.c.generation + 1)
-        .returning(stores.c.generation, stores.c.series, stores.c.embedder)
-    )
-    row = connection.execute(query).first()
-    if row is None:
-        raise UnknownStore(f"store '{store.name}' was deleted while it was written to")
-    if row.series != store.series:
-        raise EmbedderMismatch(f"store '{store.name}' was moved to {row.embedder} meanwhile: run this again")
-    return int(row.generation)
-
-
-def add_segment(
-    connection: sa.Connection,
-    store: Store,
-    name: str,
-    ids: Ids,
-    digests: Mapping[str, FileDigest],
-    number: int,
-) -> None:
-    """Name a written folder in the catalogue, as part of the store's current series."""
-    row = {
-        "id": name,
-        "store_id": store.id,
-        "chunks": len(ids),
-        "files": {path: [digest.sha256, digest.size_bytes] for path, digest in digests.items()},
-        "born": number,
-        "series": store.series,
-        "first_chunk": int(ids.min()),
-        "last_chunk": int(ids.max()),
-    }
-    connection.execute(schema.segments.insert(), row)
-
-
-def record(connection: sa.Connection, store: Store, number: int, change: int) -> None:
-    """Write down the generation, which finds `change` chunks more than the one before it.
-
-    Counting them anew would read every row of the store for each publish.
-    """
-    generations = schema.generations
-    before = sa.select(generations.c.chunks).where(
-        generations.c.store_id == store.id, generations.c.number == number - 1
-    )
-    row = {
-        "store_id": store.id,
-        "number": number,
-        "published_at": int(time.time()),
-        "chunks": (connection.execute(before).scalar() or 0) + change,
-        "embedder": store.embedder,
-        "embedder_digest": store.embedder_digest,
-        "dimension": store.dimension,
-    }
-    connection.execute(generations.insert(), row)
 
 
 def _reserve(catalogue: Catalogue, many: int) -> Ids:
@@ -210,10 +140,13 @@ def _reserve(catalogue: Catalogue, many: int) -> Ids:
 
 
 def _named(catalogue: Catalogue, store: Store) -> frozenset[str]:
+    """Folders that stay: segments, and those of series that are gathered by another process."""
     segments = schema.segments
     query = sa.select(segments.c.id).where(segments.c.store_id == store.id)
     with catalogue.engine.connect() as connection:
-        return frozenset(connection.execute(query).scalars())
+        names = connection.execute(query).scalars()
+        mine = {name.partition("/")[0] for name in names}
+    return frozenset(mine | {series_folder(series) for series in catalogue.series(store.id)})
 
 
 def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[str, str]) -> str:
@@ -228,6 +161,8 @@ def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[s
         "state": "in_progress",
         "errors": [],
         "warnings": [],
+        "last_error": sa.null(),
+        "updated_at": int(time.time()),
     }
     if file_id is None:
         file_id = f"file-{ULID()}"
@@ -237,21 +172,6 @@ def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[s
         connection.execute(sa.update(files).where(mine).values(**now, filename=file.filename))
     known[file.source] = file_id
     return str(file_id)
-
-
-def _bury(connection: sa.Connection, file_id: str, key: str, number: int) -> int:
-    """Tombstones for a document and its chunks: this generation no longer finds them. How many chunks."""
-    documents, chunks = schema.documents, schema.chunks
-    live = sa.select(documents.c.id).where(
-        documents.c.file_id == file_id, documents.c.key == key, documents.c.died.is_(None)
-    )
-    buried = 0
-    for row in list(connection.execute(live).scalars()):
-        buried += connection.execute(
-            sa.update(chunks).where(chunks.c.document_id == row, chunks.c.died.is_(None)).values(died=number)
-        ).rowcount
-        connection.execute(sa.update(documents).where(documents.c.id == row).values(died=number))
-    return buried
 
 
 def _insert(
@@ -294,18 +214,29 @@ def _insert(
     ]
     if rows:
         connection.execute(schema.chunks.insert(), rows)
+        files = schema.files
+        more = files.c.chunks + len(rows)
+        connection.execute(sa.update(files).where(files.c.id == file_id).values(chunks=more))
 
 
 def _finish(connection: sa.Connection, file_id: str, end: Finished, number: int) -> int:
     """Write down how the file ended; documents it no longer has are buried. How many chunks."""
     files, documents = schema.files, schema.documents
+    last = {"code": end.code, "message": end.errors[-1]} if end.errors else None
     connection.execute(
         sa.update(files)
         .where(files.c.id == file_id)
-        .values(state=end.state, errors=list(end.errors), warnings=list(end.warnings))
+        .values(
+            state=end.state,
+            errors=list(end.errors),
+            warnings=list(end.warnings),
+            last_error=last or sa.null(),
+        )
     )
     if end.keys is None:
         return 0
-    live = sa.select(documents.c.key).where(documents.c.file_id == file_id, documents.c.died.is_(None))
-    gone = set(connection.execute(live).scalars()) - end.keys
-    return sum(_bury(connection, file_id, key, number) for key in gone)
+    live = sa.select(documents.c.id, documents.c.key).where(
+        documents.c.file_id == file_id, documents.c.died.is_(None)
+    )
+    gone = [row.id for row in connection.execute(live) if row.key not in end.keys]
+    return bury(connection, gone, number)

@@ -50,7 +50,7 @@ class Chunk:
     char_end: int
     page_start: int | None  # 1-based, inclusive
     page_end: int | None
-    headings: tuple[str, ...] = ()  # of the section it begins in
+    headings: tuple[str, ...] = ()  # of its first section that is more than headings
     lead: str = ""  # read before the text, not part of it: the header of the table that was cut
     parent: tuple[int, int] | None = None  # span of the passage to read when this chunk matches
 
@@ -127,6 +127,17 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Series:
+    """One embedder's vectors of a store: what segments belong to."""
+
+    id: str
+    store_id: str
+    embedder: str
+    embedder_digest: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """A named corpus and the embedder its current vectors are of."""
 
@@ -139,6 +150,11 @@ class Store:
     created_at: int  # unix seconds
     series: str  # of the current vectors
     options: Mapping[str, object] = field(default_factory=dict)  # "index", "chunking"
+
+    @property
+    def current(self) -> Series:
+        """The series that is searched."""
+        return Series(self.series, self.id, self.embedder, self.embedder_digest, self.dimension)
 
 
 @dataclass(frozen=True, slots=True)

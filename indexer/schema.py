@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-VERSION = 3  # the newest revision
+VERSION = 4  # the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = sa.MetaData()
 
@@ -142,6 +142,18 @@ generations = sa.Table(
     sa.Column("embedder", sa.String, nullable=False, server_default=""),
     sa.Column("embedder_digest", sa.String, nullable=False, server_default=""),
     sa.Column("dimension", sa.Integer, nullable=False, server_default="0"),
+)
+
+retired = sa.Table(
+    "retired",  # chunks that left the catalogue: their keys only, so that a journal can let go of them too
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("store_id", sa.String, nullable=False),
+    sa.Column("file_id", sa.String, nullable=False),
+    sa.Column("wanted", sa.Boolean, nullable=False),  # deleted by request, not merely replaced
+    sa.Column("retired_at", sa.Integer, nullable=False),
+    sa.Index("retired_of_file", "store_id", "file_id"),
+    sa.Index("retired_wanted", "wanted", sqlite_where=sa.text("wanted")),
 )
 
 counters = sa.Table(

@@ -88,11 +88,17 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.PoolInvalid: BUG,
     indexer.IndexerError: NO_SEARCH,
     indexer.UnknownStore: _refused(404, "not_found"),
+    indexer.UnknownFile: _refused(404, "not_found"),
+    indexer.UnknownDocument: _refused(404, "not_found"),
+    indexer.MigrationRefused: _refused(409, "generation_conflict"),
+    indexer.FilterInvalid: _refused(400, "invalid_filter"),
     indexer.DatabaseRefused: NO_SEARCH,
     indexer.StoreBusy: NO_SEARCH,
     indexer.StoreDamaged: NO_SEARCH,
     indexer.EmbedderMissing: NO_SEARCH,
     indexer.EmbedderMismatch: NO_SEARCH,
+    indexer.RerankerMissing: NO_SEARCH,
+    indexer.IndexOptionRefused: _refused(400, "invalid_value"),
     indexer.SourceMissing: BUG,  # paths are given to commands, never over HTTP
     indexer.UnsupportedFormat: _refused(415, "unsupported_media_type"),
     indexer.UnsafeDocument: _refused(400, "unsafe_document"),
@@ -154,6 +160,8 @@ def problem_of(error: BaseException) -> Problem:
             row, param = TABLE[kind], PARAMS.get(kind)
             break
     after = row.retry_after_seconds
+    if isinstance(error, indexer.FilterInvalid) and error.problems:
+        param = error.problems[0].at
     if isinstance(error, ours.ServerError):
         param = error.param or param
         after = error.retry_after_seconds if error.retry_after_seconds is not None else after
