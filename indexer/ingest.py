@@ -21,12 +21,11 @@ from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.compaction import merge_when_many
 from indexer.errors import Unreadable
-from indexer.passages import indexed, readable
+from indexer.passages import context, indexed, readable
 from indexer.publishing import File, Finished, Prepared, publish, writer
-from indexer.records import Document, Problem, Store
+from indexer.records import Chunk, Document, Problem, Store
 from indexer.seams import Embedder, Reader, Splitter, Vectors
 from indexer.sources import Source, digest, find, parts, printable
-from indexer.splitting import heading
 
 BATCH_CHUNKS = 512  # published together: a quarter of a minute's embedding on two cores
 SLICE = 128  # texts embedded between two signs of progress
@@ -121,9 +120,9 @@ class _Desk:
     def publish(self) -> None:
         if not self._prepared and not self._finished:
             return
-        pairs = [(item.document.title, chunk.text) for item in self._prepared for chunk in item.chunks]
+        pairs = [(item.document.title, chunk) for item in self._prepared for chunk in item.chunks]
         vectors = self._embed(pairs)
-        texts = [indexed(title, text) for title, text in pairs]
+        texts = [indexed(title, chunk.text, chunk.headings, chunk.lead) for title, chunk in pairs]
         number = publish(self._catalogue, self._store, self._prepared, vectors, texts, self._finished)
         self._documents += len(self._prepared)
         self._chunks += len(pairs)
@@ -136,10 +135,12 @@ class _Desk:
             self._documents, self._chunks, self._unchanged, tuple(self._errors), tuple(self._warnings)
         )
 
-    def _embed(self, pairs: Sequence[tuple[str, str]]) -> Vectors:
-        """One row per (title, text), embedded in order of length: a batch is padded to its longest."""
-        heads = {title: heading(title, self._embedder) for title, _ in pairs}
-        texts = [heads[title] + readable(text) for title, text in pairs]
+    def _embed(self, pairs: Sequence[tuple[str, Chunk]]) -> Vectors:
+        """One row per chunk, embedded in order of length: a batch is padded to its longest."""
+        embedder = self._embedder
+        heads = {(title, chunk.headings): "" for title, chunk in pairs}
+        heads = {key: context(*key, embedder) for key in heads}
+        texts = [heads[title, chunk.headings] + readable(chunk.lead + chunk.text) for title, chunk in pairs]
         rows = np.empty((len(texts), self._store.dimension), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda at: -len(texts[at]))
         for start in range(0, len(order), SLICE):

@@ -14,24 +14,37 @@ from indexer.commands.options import cache_option, data_option, embedder_option,
 @data_option
 @cache_option
 @embedder_option
+@click.option(
+    "--chunking",
+    metavar="HOW",
+    help="auto, static:800/400 (size/overlap) or parent:128/512 (chunk/passage), in the embedder's tokens; "
+    "a store keeps what it began with.  [default: auto]",
+)
 @tells
-def ingest(paths: tuple[Path, ...], store: str, data: Path, cache: Path, embedder: str) -> None:
-    """Make files and folders searchable: text, Markdown, HTML, PDF, DOCX, CSV, JSONL.
+def ingest(
+    paths: tuple[Path, ...], store: str, data: Path, cache: Path, embedder: str, chunking: str | None
+) -> None:
+    """Make files and folders searchable: documents, slides, sheets, books, mail, pages, data, code, archives.
 
     Unchanged files are skipped, changed ones replace what they were, an interrupted run goes on
     where it stopped. Exit code 1 if any document could not be read.
     """
+    from indexer.chunking import parsed, settle
     from indexer.embedding import open_embedder
     from indexer.ingest import ingest as run
     from indexer.progress import Bar, Lines
     from indexer.sandbox import Sandbox
     from indexer.splitting import Splitting
+    from indexer.windows import reaching
 
+    asked = parsed(chunking) if chunking else None
     sandbox = Sandbox()
     try:
         with opened_catalogue(data) as catalogue, Bar() if sys.stderr.isatty() else Lines() as watch:
             opened = open_embedder(embedder, cache.expanduser() / "models")
-            summary = run(catalogue, store, paths, opened, sandbox, Splitting(), watch)
+            kept = settle(catalogue, catalogue.claim(store, opened), asked)
+            opened = reaching(opened, kept)
+            summary = run(catalogue, store, paths, opened, sandbox, Splitting(kept), watch)
     finally:
         sandbox.close()
     click.echo(
