@@ -8,9 +8,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tantivy
+from numpy.typing import NDArray
 
 from indexer.errors import StoreDamaged
 from indexer.records import Ranked
@@ -34,6 +36,13 @@ _STEM = (
     .filter(tantivy.Filter.stemmer("english"))
     .build()
 )
+
+
+class Scored(NamedTuple):
+    """Parallel scores and ids of one index, best first."""
+
+    scores: NDArray[np.float64]
+    ids: Ids
 
 
 def terms(text: str) -> list[str]:
@@ -74,9 +83,9 @@ class TantivyKeywords:
             writer.delete_documents_by_term("id", row)
         self._commit(writer)
 
-    def match(self, query: str, top: int, hidden: Ids = NONE) -> Ranked:
-        """At most `top` ids by decreasing BM25, never one of `hidden`."""
-        return match([self], query, top, hidden)[0]
+    def match(self, query: str, top: int, hidden: Ids = NONE, allowed: Ids | None = None) -> Ranked:
+        """At most `top` ids by decreasing BM25, never one of `hidden`, all of them `allowed`."""
+        return match([self], query, top, hidden, allowed)[0]
 
     @property
     def size(self) -> int:
@@ -93,26 +102,33 @@ class TantivyKeywords:
         rows = self._searcher.fast_field_values("id", [address for _, address in found.hits])
         return np.sort(np.array(rows, dtype=np.int64))
 
-    def scores(self, weights: dict[str, float], top: int, hidden: frozenset[int]) -> list[tuple[float, int]]:
-        """(score, id) of the best `top` visible texts; weights multiply tantivy's own BM25."""
+    def scores(self, weights: dict[str, float], top: int, hidden: Ids, allowed: Ids | None) -> Scored:
+        """The best `top` visible texts; weights multiply tantivy's own BM25. Both id lists are sorted."""
         clauses = [
             (tantivy.Occur.Should, tantivy.Query.boost_query(
                 tantivy.Query.term_query(_SCHEMA, "terms", term, "freq"), weight))
             for term, weight in weights.items()
         ]  # fmt: skip
         query = tantivy.Query.boolean_query(clauses)
+        if allowed is not None and _are_few(allowed, top, self.size):
+            ids = tantivy.Query.term_set_query(_SCHEMA, "id", allowed.tolist())
+            query = tantivy.Query.boolean_query(
+                [(tantivy.Occur.Must, query), (tantivy.Occur.Must, tantivy.Query.const_score_query(ids, 0.0))]
+            )
+            allowed = None
         wanted = top
         while True:
             hits = self._searcher.search(query, wanted, count=False).hits
-            rows = self._searcher.fast_field_values("id", [address for _, address in hits])
-            pairs = [
-                (float(hit[0]), int(row))
-                for hit, row in zip(hits, rows, strict=True)
-                if row is not None and row not in hidden
-            ]
-            if len(pairs) >= top or len(hits) < wanted:
-                return pairs[:top]
-            wanted *= 4  # hidden texts took the places: look deeper
+            rows = np.array(
+                self._searcher.fast_field_values("id", [address for _, address in hits]), dtype=np.int64
+            )
+            kept = ~_among(rows, hidden) if len(hidden) else np.ones(len(rows), dtype=np.bool_)
+            if allowed is not None:
+                kept &= _among(rows, allowed)
+            if np.count_nonzero(kept) >= top or len(hits) < wanted:
+                scores = np.array([score for score, _ in hits], dtype=np.float64)
+                return Scored(scores[kept][:top], rows[kept][:top])
+            wanted *= 4  # others took the places: look deeper
 
     def _commit(self, writer: tantivy.IndexWriter) -> None:
         writer.commit()
@@ -122,10 +138,15 @@ class TantivyKeywords:
 
 
 def match(
-    segments: Sequence[TantivyKeywords], query: str, top: int, hidden: Ids = NONE
+    segments: Sequence[TantivyKeywords],
+    query: str,
+    top: int,
+    hidden: Ids = NONE,
+    allowed: Ids | None = None,
 ) -> tuple[Ranked, float]:
     """The best `top` of several indexes together, and the most that any text could score.
 
+    `hidden` and `allowed` are sorted ids; None allows all. Terms weigh what they weigh in all texts.
     The second value is the sum of (k1 + 1) · idf over the query's terms, the limit of BM25
     when every term is repeated for ever; a score divided by it says how much of the query was met.
     """
@@ -137,17 +158,41 @@ def match(
     everywhere = {term: sum(frequencies[term] for frequencies in local) for term in wanted}
     rarest = sorted(wanted, key=lambda term: (everywhere[term], term))[:MOST_TERMS]
     weight = {term: wanted[term] * _idf(total, everywhere[term]) for term in rarest}
-    dead = frozenset(hidden.tolist())
-    pairs: list[tuple[float, int]] = []
+    found: list[Scored] = []
     for segment, frequencies in zip(segments, local, strict=True):
         boosts = {
             term: weight[term] / _idf(segment.size, frequencies[term]) for term in rarest if frequencies[term]
         }
         if boosts:
-            pairs.extend((-score, row) for score, row in segment.scores(boosts, top, dead))
-    pairs.sort()
-    ranked = Ranked(tuple(row for _, row in pairs[:top]), tuple(-score for score, _ in pairs[:top]))
-    return ranked, _SATURATION * sum(weight.values())
+            found.append(segment.scores(boosts, top, hidden, allowed))
+    return _best(found, top), _SATURATION * sum(weight.values())
+
+
+def _best(found: Sequence[Scored], top: int) -> Ranked:
+    """The highest scores, equal ones by id."""
+    if not found:
+        return Ranked((), ())
+    scores = np.concatenate([one.scores for one in found])
+    ids = np.concatenate([one.ids for one in found])
+    order = np.lexsort((ids, -scores))[:top]
+    return Ranked(tuple(ids[order].tolist()), tuple(scores[order].tolist()))
+
+
+def _are_few(allowed: Ids, top: int, size: int) -> bool:
+    """Whether naming the ids in the query costs less than passing over texts that are not allowed.
+
+    Measured on 100,000 texts: about 15 µs an id named, against 1.4 µs for each text passed over, and
+    with a share s of the texts allowed, top / s of them are.
+    """
+    return 10 * len(allowed) ** 2 <= top * size
+
+
+def _among(rows: Ids, some: Ids) -> NDArray[np.bool_]:
+    """Which rows are in the sorted `some`."""
+    if not len(some):
+        return np.zeros(len(rows), dtype=np.bool_)
+    at = np.minimum(np.searchsorted(some, rows), len(some) - 1)
+    return np.asarray(some[at] == rows)
 
 
 def _idf(texts: int, frequency: int) -> float:

@@ -46,6 +46,17 @@ class Embedder(Protocol):
         ...
 
 
+class Reranker(Protocol):
+    """Judges passages against a question, both read together. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str: ...
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """Probability of relevance, 0..1, of each passage."""
+        ...
+
+
 class VectorIndex(Protocol):
     """Nearest neighbours by inner product of unit vectors."""
 

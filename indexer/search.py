@@ -1,33 +1,71 @@
-"""Questions to hits: both legs at once over a held generation, fused, text from the catalogue."""
+"""Questions to hits: both legs at once over held generations, fused, text from the catalogue."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import sqlalchemy as sa
 
 from indexer import fusion, keywords, vectors
-from indexer.catalogue import Catalogue, check_embedder
-from indexer.records import Hit, Hits
-from indexer.seams import Embedder, Vectors
+from indexer.attributes import check_kinds
+from indexer.candidates import MOST, as_hit, candidates, capped, reranked, unlike
+from indexer.catalogue import Catalogue
+from indexer.embedders import Embedders
+from indexer.errors import RerankerMissing
+from indexer.filters import Filter
+from indexer.records import Hit, Hits, Store
+from indexer.seams import Embedder, Ids, Reranker, Vectors
 from indexer.snapshots import Snapshot, Snapshots, background
 
 Mode = Literal["hybrid", "dense", "keyword"]
 DEPTH = 200  # candidates of a leg, at least
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """What a search may be told beyond its question."""
+
+    filter: Filter | None = None  # on the attributes of documents; what fails it is never a candidate
+    threshold: float = 0.0  # the least score of a hit
+    per_file: int | None = None  # hits of one document; a row of a JSONL file is a document
+    weights: tuple[float, float] | None = None  # (dense, keyword), not both 0: which leg to lean on
+    diversity: float | None = None  # 0..1; the share that being unlike the hits before has in the order
+    rerank: bool = False  # read the best candidates again with the reranker
+
+
+PLAIN = Refinement()
+
+
+class _Group(NamedTuple):
+    """Snapshots whose vectors are of one model; of none when only words are looked for."""
+
+    embedder: Embedder | None
+    snapshots: Sequence[Snapshot]
+    hidden: Ids
+    allowed: Ids | None
+
+
 class Searcher:
     """Searches the stores of one data folder. Safe to call from several threads."""
 
-    def __init__(self, data: Path, embedder: Embedder) -> None:
-        """Raises `DatabaseRefused` when the catalogue cannot be opened."""
+    def __init__(self, data: Path, embedder: Embedder | Embedders, reranker: Reranker | None = None) -> None:
+        """One embedder serves the stores it built; `Embedders` serve each store with its own.
+
+        Raises `DatabaseRefused` when the catalogue cannot be opened.
+        """
         self._catalogue = Catalogue(data)
-        self._embedder = embedder
+        self._embedders = embedder if isinstance(embedder, Embedders) else Embedders(None, embedder)
+        self._reranker = reranker
         self._snapshots = Snapshots(self._catalogue)
         self._legs = ThreadPoolExecutor(max_workers=8, thread_name_prefix="keyword-leg")
+
+    @property
+    def reranks(self) -> bool:
+        """Whether there is a reranker."""
+        return self._reranker is not None
 
     def search(
         self,
@@ -37,28 +75,45 @@ class Searcher:
         top: int = 10,
         mode: Mode = "hybrid",
         vector: Vectors | None = None,
-        per_file: int | None = None,
-        threshold: float = 0.0,
+        refine: Refinement = PLAIN,
     ) -> Hits:
-        """At most `top` hits scored `threshold` or more, by strictly decreasing score.
+        """At most `top` hits, by strictly decreasing score.
 
-        `stores` are ids or names; `vector` is the query's if it is known already; `per_file` caps the
-        hits of one document (a row of a JSONL file is a document). Raises `UnknownStore`,
-        `EmbedderMismatch` (unless mode is keyword) and `StoreDamaged`.
+        `stores` are ids or names; `vector` is the query's if it is known already, for stores of one
+        embedder. Raises `UnknownStore`, `EmbedderMissing` and `EmbedderMismatch` (unless mode is
+        keyword), `FilterInvalid`, `RerankerMissing` and `StoreDamaged`.
         """
+        given = None if vector is None else vector[None, :]
+        return self.search_many([query], stores, top=top, mode=mode, given=given, refine=refine)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        stores: Sequence[str],
+        *,
+        top: int = 10,
+        mode: Mode = "hybrid",
+        given: Vectors | None = None,
+        refine: Refinement = PLAIN,
+    ) -> list[Hits]:
+        """`search` for several queries in one pass over the vectors; `given` has a row for each."""
+        if refine.rerank and self._reranker is None:
+            raise RerankerMissing("no reranker is set up: name a cross-encoder's folder (--reranker)")
+        mode = _leaning(mode, refine.weights)
         known = {store.id: store for store in map(self._catalogue.store, stores)}
-        if mode != "keyword":
-            for store in known.values():
-                check_embedder(store, self._embedder)
-        held = {store.id: self._snapshots.newest(store) for store in known.values()}
-        numbers = {store_id: snapshot.number for store_id, snapshot in held.items()}
-        if top < 1 or not query.strip():
-            return Hits((), numbers)
-        ranked = self._rank(query, list(held.values()), max(DEPTH, 4 * top), mode, vector)
-        kept = self._visible(ranked, numbers, top, per_file)
-        scores = fusion.calibrate([evidence for _, evidence in kept])
-        pairs = zip(kept, scores, strict=True)
-        return Hits(tuple(_hit(row, score) for (row, _), score in pairs if score >= threshold), numbers)
+        held = [self._snapshots.newest(store) for store in known.values()]
+        numbers = {snapshot.store_id: snapshot.number for snapshot in held}
+        groups = self._groups(held, known, mode, refine.filter)
+        asked = [at for at, query in enumerate(queries) if top > 0 and query.strip()]
+        texts = [queries[at] for at in asked]
+        rows = given[asked] if given is not None and len(groups) == 1 else None
+        ranked = [
+            self._rank(texts, group, max(DEPTH, 4 * top), mode, rows, refine.weights) for group in groups
+        ]
+        found = [Hits((), numbers)] * len(queries)
+        for at, *answers in zip(asked, *ranked, strict=True):
+            found[at] = Hits(self._hits(queries[at], _merged(answers), held, top, refine), numbers)
+        return found
 
     def check(self) -> None:
         """Read the catalogue once; raises `IndexerError` when it cannot be read."""
@@ -66,7 +121,7 @@ class Searcher:
 
     def warm(self) -> None:
         """Load the embedding model now, so that the first query does not wait for it."""
-        self._embedder.query("warm")
+        self._embedders.warm()
 
     def close(self) -> None:
         """Let go of files, threads and connections."""
@@ -74,57 +129,102 @@ class Searcher:
         self._snapshots.clear()
         self._catalogue.close()
 
+    def _groups(
+        self, held: Sequence[Snapshot], known: Mapping[str, Store], mode: Mode, wanted: Filter | None
+    ) -> list[_Group]:
+        columns = {} if wanted is None else {one.store_id: self._snapshots.attributes(one) for one in held}
+        if wanted is not None:
+            check_kinds(wanted, columns.values())
+        by_model: dict[str, list[Snapshot]] = {}
+        for snapshot in held:
+            by_model.setdefault("" if mode == "keyword" else snapshot.embedder_digest, []).append(snapshot)
+        groups = []
+        for digest, some in by_model.items():
+            first = some[0]
+            embedder = None
+            if digest:
+                embedder = self._embedders.of(first.embedder, digest, known[first.store_id].name)
+            allowed = None
+            if wanted is not None:
+                allowed = _together([columns[one.store_id].allowed(wanted) for one in some])
+            groups.append(_Group(embedder, some, _together([one.hidden for one in some]), allowed))
+        return groups
+
     def _rank(
-        self, query: str, held: Sequence[Snapshot], depth: int, mode: Mode, vector: Vectors | None
-    ) -> list[tuple[int, float]]:
-        segments = [segment for snapshot in held for segment in snapshot.segments.values()]
-        hidden = np.concatenate([vectors.NONE, *(snapshot.hidden for snapshot in held)])
-        dense = keyword = pending = None
+        self,
+        queries: Sequence[str],
+        group: _Group,
+        depth: int,
+        mode: Mode,
+        given: Vectors | None,
+        weights: tuple[float, float] | None,
+    ) -> list[list[tuple[int, float]]]:
+        """(id, probability of relevance) of each query's candidates, best first."""
+        segments = [segment for snapshot in group.snapshots for segment in snapshot.segments.values()]
+        indexes = [segment.keywords for segment in segments]
+        chosen = group.hidden, group.allowed
+        pending = []
         if mode != "dense":
-            indexes = [segment.keywords for segment in segments]
-            pending = self._legs.submit(keywords.match, indexes, query, depth, hidden)
-        if mode != "keyword":
-            vector = self._embedder.query(query) if vector is None else vector
-            near = vectors.nearest([segment.vectors for segment in segments], vector, depth, hidden)
-            dense = fusion.Dense(near, background(held, vector), self._embedder.grasp(query))
-        if pending is not None:
-            keyword = fusion.Keyword(*pending.result())
-        return fusion.fuse(dense, keyword)
+            pending = [self._legs.submit(keywords.match, indexes, query, depth, *chosen) for query in queries]
+        dense: list[fusion.Dense] = []
+        if group.embedder is not None and queries:
+            if given is None:
+                given = np.stack([self._embedders.query(group.embedder, query) for query in queries])
+            near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
+            dense = [
+                fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
+                for one, vector, query in zip(near, given, queries, strict=True)
+            ]
+        return [
+            fusion.fuse(
+                dense[at] if dense else None,
+                fusion.Keyword(*pending[at].result()) if pending else None,
+                weights or (1.0, 1.0),
+            )
+            for at in range(len(queries))
+        ]
 
-    def _visible(
-        self, ranked: Sequence[tuple[int, float]], numbers: Mapping[str, int], top: int, per_file: int | None
-    ) -> list[tuple[sa.RowMapping, float]]:
-        """The best `top` that the catalogue still has, with their rows."""
-        kept: list[tuple[sa.RowMapping, float]] = []
-        taken: Counter[int] = Counter()
-        for at in range(0, len(ranked), 2 * top):
-            some = ranked[at : at + 2 * top]
-            rows = self._catalogue.passages([row for row, _ in some], numbers)
-            for row, evidence in some:
-                if row not in rows or (per_file is not None and taken[rows[row]["document_id"]] >= per_file):
-                    continue
-                taken[rows[row]["document_id"]] += 1
-                kept.append((rows[row], evidence))
-                if len(kept) == top:
-                    return kept
-        return kept
+    def _hits(
+        self,
+        query: str,
+        ranked: Sequence[tuple[int, float]],
+        held: Sequence[Snapshot],
+        top: int,
+        refine: Refinement,
+    ) -> tuple[Hit, ...]:
+        """The best `top` as the refinement wants them."""
+        numbers = {snapshot.store_id: snapshot.number for snapshot in held}
+        found = candidates(self._catalogue.engine, ranked, numbers, 2 * top)
+        if refine.rerank or refine.diversity is not None:
+            pool = list(islice(found, max(MOST, 2 * top)))
+            if refine.rerank and self._reranker is not None:
+                pool = reranked(self._reranker, query, pool)
+            if refine.diversity is not None:
+                pool = unlike(pool, held, refine.diversity, refine.threshold)
+            found = chain(pool, found)
+        kept = list(islice(capped(found, refine.per_file), top))
+        scores = fusion.calibrate([candidate.evidence for candidate in kept])
+        pairs = zip(kept, scores, strict=True)
+        return tuple(as_hit(one.passage, score) for one, score in pairs if score >= refine.threshold)
 
 
-def _hit(row: sa.RowMapping, score: float) -> Hit:
-    return Hit(
-        chunk_id=row["key"],
-        file_id=row["file_id"],
-        external_id=row["external_id"],
-        store_id=row["store_id"],
-        filename=row["filename"],
-        title=row["title"] or row["filename"],
-        text=row["text"],
-        score=score,
-        page_start=row["page_start"],
-        page_end=row["page_end"],
-        char_start=row["char_start"],
-        char_end=row["char_end"],
-        attributes=row["attributes"],
-        headings=tuple(row["headings"]),
-        lead=row["lead"],
-    )
+def _leaning(mode: Mode, weights: tuple[float, float] | None) -> Mode:
+    """A leg that weighs nothing need not be asked."""
+    if mode != "hybrid" or weights is None or all(weights):
+        return mode
+    return "dense" if weights[0] else "keyword"
+
+
+def _together(ids: Sequence[Ids]) -> Ids:
+    return ids[0] if len(ids) == 1 else np.sort(np.concatenate([vectors.NONE, *ids]))
+
+
+def _merged(answers: Sequence[Sequence[tuple[int, float]]]) -> Sequence[tuple[int, float]]:
+    """One ranking of those of several models, whose cosines mean different things: by probability."""
+    if len(answers) == 1:
+        return answers[0]
+    pairs: list[tuple[float, int]] = []
+    for answer in answers:
+        scores = fusion.calibrate([evidence for _, evidence in answer])
+        pairs.extend((-score, row) for (row, _), score in zip(answer, scores, strict=True))
+    return [(row, -score) for score, row in sorted(pairs)]

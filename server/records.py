@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from indexer.filters import Filter
 from prompts.records import Message
 
 FinishReason = Literal["stop", "length"]
@@ -41,8 +42,11 @@ class Search:
     stores: tuple[str, ...] = ()  # ids or names; empty = no search
     top: int | None = None  # 1 … 50
     mode: SearchMode = "hybrid"
+    filter: Filter | None = None
     threshold: float = 0.0  # on the calibrated score
-    weights: tuple[float, float] | None = None  # (dense, keyword) of reciprocal rank fusion
+    per_file: int | None = None  # 1 … 50
+    weights: tuple[float, float] | None = None  # (dense, keyword): which leg to lean on
+    rerank: bool = True  # where the operator set up a reranker
     required: bool = False  # tool_choice "required": search or 400
 
 

@@ -1,17 +1,17 @@
 """Search with a deadline, off the event loop; and the one translation of hits into sources."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from indexer.errors import EmbedderMismatch, IndexerError, UnknownStore
+from indexer.errors import EmbedderMismatch, FilterInvalid, IndexerError, UnknownStore
 from indexer.records import Hit, Hits
-from indexer.search import Searcher
+from indexer.search import Mode, Refinement, Searcher
 from prompts.records import Source
 from server.errors import RetrievalUnavailable
-from server.records import Search, SourceUse
+from server.records import Search, SearchMode, SourceUse
 
-LEGS = {"hybrid": "hybrid", "vector": "dense", "keyword": "keyword"}
+LEGS: Mapping[SearchMode, Mode] = {"hybrid": "hybrid", "vector": "dense", "keyword": "keyword"}
 
 
 class IndexRetriever:
@@ -23,7 +23,7 @@ class IndexRetriever:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
 
     async def search(self, question: str, search: Search, *, top: int) -> Hits:
-        """Raises UnknownStore, or RetrievalUnavailable: a failed search is never an empty one."""
+        """Raises UnknownStore or FilterInvalid; else RetrievalUnavailable: a failed search is never empty."""
         loop = asyncio.get_running_loop()
 
         def work() -> Hits:
@@ -31,8 +31,14 @@ class IndexRetriever:
                 question,
                 list(search.stores),
                 top=top,
-                mode=LEGS[search.mode],  # type: ignore[arg-type]
-                threshold=search.threshold,
+                mode=LEGS[search.mode],
+                refine=Refinement(
+                    filter=search.filter,
+                    threshold=search.threshold,
+                    per_file=search.per_file,
+                    weights=search.weights,
+                    rerank=search.rerank and self._searcher.reranks,
+                ),
             )
 
         try:
@@ -42,7 +48,7 @@ class IndexRetriever:
             raise RetrievalUnavailable(
                 f"the search took longer than {self._timeout_seconds:g} s", retry_after_seconds=2
             ) from None
-        except (UnknownStore, EmbedderMismatch):
+        except (UnknownStore, FilterInvalid, EmbedderMismatch):
             raise
         except IndexerError as problem:
             raise RetrievalUnavailable(
@@ -69,7 +75,13 @@ class IndexRetriever:
 def as_sources(hits: Sequence[Hit]) -> tuple[Source, ...]:
     """Hits as the prompts room knows them, numbered by rank."""
     return tuple(
-        Source(number=rank, chunk_id=hit.chunk_id, title=_title(hit), text=hit.text, score=hit.score)
+        Source(
+            number=rank,
+            chunk_id=hit.chunk_id,
+            title=_title(hit),
+            text=f"{hit.lead.rstrip()}\n{hit.text}" if hit.lead else hit.text,
+            score=hit.score,
+        )
         for rank, hit in enumerate(hits, 1)
     )
 

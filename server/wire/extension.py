@@ -1,11 +1,15 @@
 """What OpenAI's API has no word for: the `fewshot` request object and the `file_search` tool in chat."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from indexer.errors import FilterInvalid
+from indexer.filters import parse_filter
 from server.records import Search, SearchMode, WhenEmpty, Wishes
-from server.wire.reading import Wire
+from server.wire.reading import Wire, fault
+
+FILTERS = "tools[0].filters"  # where a filter stands: there is at most one tool
 
 StoreIds = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=8)
@@ -50,10 +54,34 @@ class FewshotRequest(Wire):
         )
 
 
+def check_filter(value: Any) -> Any:
+    """The filter as it came. Raises PydanticCustomError with all that is wrong, at the place of the first."""
+    try:
+        parse_filter(value, FILTERS)
+    except FilterInvalid as refusal:
+        first, *others = refusal.problems
+        said = "; ".join([first.message, *(f"{at} {message}" for at, message in others)])
+        raise fault(said, at=first.at.removeprefix(FILTERS), kind="filter") from None
+    return value
+
+
+class HybridSearch(Wire):
+    embedding_weight: Annotated[float, Field(ge=0)]
+    text_weight: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> Self:
+        if not self.embedding_weight and not self.text_weight:
+            raise fault("One of the weights must be above 0", at=".embedding_weight")
+        return self
+
+
 class RankingOptions(Wire):
-    # There is one pipeline and it has no reranker yet, so all three names ask for the same thing.
-    ranker: Literal["auto", "default-2024-11-15", "none"] = "auto"
+    ranker: Literal["auto", "default-2024-11-15", "none"] = Field(
+        default="auto", description="none: without the reranker, where the operator set one up"
+    )
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    hybrid_search: HybridSearch | None = Field(default=None, description="which leg to lean on")
 
 
 class FileSearch(Wire):
@@ -62,15 +90,36 @@ class FileSearch(Wire):
     type: Literal["file_search"]
     vector_store_ids: StoreIds
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
+    max_results_per_file: Annotated[int, Field(ge=1, le=50)] | None = Field(
+        default=None, description="of one document; each row of a JSONL file is one"
+    )
+    filters: Annotated[dict[str, Any], BeforeValidator(check_filter)] | None = Field(
+        default=None, description="{type: eq|ne|gt|gte|lt|lte|in|nin, key, value} or {type: and|or, filters}"
+    )
     ranking_options: RankingOptions = RankingOptions()
     search_mode: SearchMode = "hybrid"
 
+    @model_validator(mode="after")
+    def _weighs_legs_it_has(self) -> Self:
+        if self.ranking_options.hybrid_search and self.search_mode != "hybrid":
+            raise fault(
+                f"search_mode {self.search_mode} has one leg, so there is nothing to weigh",
+                at=".ranking_options.hybrid_search",
+            )
+        return self
+
     def search(self, *, required: bool = False) -> Search:
+        ranking = self.ranking_options
+        weighed = ranking.hybrid_search
         return Search(
             stores=tuple(self.vector_store_ids),
             top=self.max_num_results,
             mode=self.search_mode,
-            threshold=self.ranking_options.score_threshold,
+            filter=None if self.filters is None else parse_filter(self.filters, FILTERS),
+            threshold=ranking.score_threshold,
+            per_file=self.max_results_per_file,
+            weights=None if weighed is None else (weighed.embedding_weight, weighed.text_weight),
+            rerank=ranking.ranker != "none",
             required=required,
         )
 

@@ -42,8 +42,7 @@ CHAT: Mapping[str, Class] = {
     **_all("I", "store reasoning_effort verbosity modalities"),
     **_all("I", "messages[].refusal messages[].annotations messages[].fewshot"),
     **_all("R", "messages[].name messages[].tool_calls messages[].function_call messages[].audio"),
-    # The search behind does not take these yet; until it does, saying so is better than ignoring them.
-    **_all("R", "tools[].filters tools[].ranking_options.hybrid_search"),
+    **_all("H", "tools[].filters tools[].ranking_options.hybrid_search tools[].max_results_per_file"),
     **_all("R", "messages[].tool_call_id tools[].function tools[].custom"),
     **_all("R", "audio prediction web_search_options moderation functions function_call echo"),
 }

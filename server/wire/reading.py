@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from server.errors import InvalidValue, MissingParameter, ServerError, UnsupportedParameter
+from server.errors import InvalidFilter, InvalidValue, MissingParameter, ServerError, UnsupportedParameter
 from server.wire.fields import Class, class_of, is_choice_of_features
 
 DEEPEST = 64  # nested objects and lists in a body
@@ -52,7 +52,7 @@ M = TypeVar("M", bound=Wire)
 
 
 def fault(
-    message: str, *, at: str = "", kind: Literal["invalid", "unsupported", "absent"] = "invalid"
+    message: str, *, at: str = "", kind: Literal["invalid", "unsupported", "absent", "filter"] = "invalid"
 ) -> PydanticCustomError:
     """To raise from a validator; `at` is the path below the validated value, such as `.name`."""
     return PydanticCustomError(kind, "{message}", {"message": message, "at": at})
@@ -141,7 +141,7 @@ def _telling(errors: list[ErrorDetails], table: Mapping[str, Class]) -> ServerEr
         ranked.setdefault(type(found), found)
         if UnsupportedParameter in ranked:
             break
-    kinds = (UnsupportedParameter, InvalidValue, MissingParameter)
+    kinds = (UnsupportedParameter, InvalidFilter, InvalidValue, MissingParameter)
     return next(ranked[kind] for kind in kinds if kind in ranked)
 
 
@@ -163,6 +163,8 @@ def _as_refusal(error: ErrorDetails, table: Mapping[str, Class]) -> ServerError:
         return MissingParameter(f"{param!r} is required.", param=param)
     said = f"{param!r}: {error['msg']}." if param else f"{error['msg']}."
     chosen = kind in ("literal_error", "string_pattern_mismatch") and is_choice_of_features(table, pattern)
+    if kind == "filter":
+        return InvalidFilter(said, param=param)
     if kind == "absent":
         return MissingParameter(said, param=param or None)
     if kind == "unsupported" or chosen:

@@ -40,7 +40,7 @@ class NaiveKeywords:
         for row in ids.tolist():
             self.texts.pop(row, None)
 
-    def match(self, query, top):
+    def match(self, query, top, allowed=None):
         average = np.mean([len(text) for text in self.texts.values()]) if self.texts else 0.0
         scored = []
         for row, text in self.texts.items():
@@ -51,7 +51,7 @@ class NaiveKeywords:
                 for term, wanted in Counter(terms(query)).items()
                 if times[term]
             )  # fmt: skip
-            if score > 0:
+            if score > 0 and (allowed is None or row in allowed):
                 scored.append((-score, row))
         scored.sort()
         return Ranked(tuple(row for _, row in scored[:top]), tuple(-score for score, _ in scored[:top]))

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from indexer.keywords import TantivyKeywords, match, terms
 from indexer.words import words
@@ -59,3 +61,52 @@ def test_words_of_every_script():
     assert terms("Running VACCINES") == ["run", "vaccin"]
     assert words("中文字 abc１２") == ["中", "文", "字", "中文", "文字", "abc12"]
     assert words("Привет, мир!") == ["привет", "мир"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Two segments of 500 texts that share few words, and the formula over all of them."""
+    chance = np.random.default_rng(5)
+    words_of = [f"word{n}" for n in range(40)]
+    shares = 1 / np.arange(1, 41)
+    texts = [
+        " ".join(chance.choice(words_of, size=int(chance.integers(3, 30)), p=shares / shares.sum()))
+        for _ in range(1000)
+    ]
+    ids = np.arange(1, 1001)
+    oracle = NaiveKeywords()
+    oracle.add(ids, texts)
+    halves = []
+    for at in (0, 500):
+        half = TantivyKeywords(tmp_path_factory.mktemp("half") / "k")
+        half.add(ids[at : at + 500], texts[at : at + 500])
+        halves.append(half)
+    whole = TantivyKeywords(tmp_path_factory.mktemp("whole") / "k")
+    whole.add(ids, texts)
+    return whole, halves, oracle
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    share=st.sampled_from([0.001, 0.01, 0.1, 0.5, 0.9, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+    question=st.lists(st.integers(0, 45), min_size=1, max_size=5),
+    top=st.sampled_from([1, 10, 200]),
+)
+def test_a_filtered_match_is_the_formula_over_what_is_allowed(many, share, seed, question, top):
+    whole, halves, oracle = many
+    chance = np.random.default_rng(seed)
+    allowed = np.sort(chance.choice(np.arange(1, 1001), size=max(1, int(1000 * share)), replace=False))
+    hidden = np.sort(chance.choice(np.arange(1, 1001), size=int(chance.integers(0, 300)), replace=False))
+    query = " ".join(f"word{n}" for n in question)
+    expected = oracle.match(query, 1000, allowed=set(allowed.tolist()) - set(hidden.tolist()))
+    scores = dict(zip(expected.ids, expected.scores, strict=True))
+    for found in (whole.match(query, top, hidden, allowed), match(halves, query, top, hidden, allowed)[0]):
+        assert len(found.ids) == min(top, len(expected.ids))
+        assert set(found.ids) <= set(expected.ids)
+        if found.ids:  # halves know their own average length only, so the order is judged by `whole`
+            assert found.ids == tuple(
+                sorted(found.ids, key=lambda row: (-found.scores[found.ids.index(row)], row))
+            )
+    whole_found = whole.match(query, top, hidden, allowed)
+    assert [scores[row] for row in whole_found.ids] == pytest.approx(expected.scores[:top], rel=1e-4)

@@ -9,7 +9,7 @@ import pytest
 from indexer.errors import EmbedderMismatch, UnknownStore
 from indexer.hash_embedder import HashEmbedder
 from indexer.keywords import match
-from indexer.search import Searcher
+from indexer.search import Refinement, Searcher
 from indexer.snapshots import Snapshots
 
 
@@ -70,10 +70,10 @@ def test_a_cap_per_document_and_a_threshold(folder, put, searcher):
     (folder / "long.txt").write_text("\n\n".join(f"duck paragraph {n} " * 9 for n in range(9)))
     (folder / "short.txt").write_text("one duck")
     put()
-    found = searcher.search("duck", ["docs"], per_file=1).hits
+    found = searcher.search("duck", ["docs"], refine=Refinement(per_file=1)).hits
     assert sorted(hit.filename for hit in found) == ["long.txt", "short.txt"]
     every = searcher.search("duck", ["docs"]).hits
-    assert len(searcher.search("duck", ["docs"], threshold=every[1].score).hits) == 2
+    assert len(searcher.search("duck", ["docs"], refine=Refinement(threshold=every[1].score)).hits) == 2
 
 
 def test_several_stores_are_searched_as_one(folder, put, searcher):

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from indexer.filters import Comparison
 from prompts.records import Message
-from server.errors import InsufficientScope, InvalidValue
+from server.errors import InsufficientScope, InvalidFilter, InvalidValue
 from server.records import Piece, Search, TemplateUse, Wishes
 from server.wire.chat import chat_body
 from server.wire.reading import Context
@@ -19,12 +20,25 @@ def test_the_tool_says_where_and_how_to_search():
     tool = {
         **TOOL,
         "max_num_results": 7,
-        "search_mode": "keyword",
-        "ranking_options": {"ranker": "auto", "score_threshold": 0.25},
+        "max_results_per_file": 2,
+        "filters": {"type": "gte", "key": "year", "value": 2020},
+        "ranking_options": {
+            "ranker": "none",
+            "score_threshold": 0.25,
+            "hybrid_search": {"embedding_weight": 2, "text_weight": 0.5},
+        },
     }
     assert ask(tools=[tool], tool_choice="required").search == Search(
-        stores=("vs_1", "vs_2"), top=7, mode="keyword", threshold=0.25, required=True
+        stores=("vs_1", "vs_2"),
+        top=7,
+        per_file=2,
+        filter=Comparison("gte", "year", (2020.0,)),
+        weights=(2.0, 0.5),
+        rerank=False,
+        threshold=0.25,
+        required=True,
     )
+    assert ask(tools=[{**TOOL, "search_mode": "keyword"}]).search.mode == "keyword"
     assert ask(tools=[TOOL], tool_choice="none").search == Search()
     assert ask(tools=[TOOL], tool_choice={"type": "file_search"}).search.required
     assert ask(fewshot={"vector_store_ids": ["vs_1"]}).search == Search(stores=("vs_1",))
@@ -36,7 +50,31 @@ def test_the_tool_says_where_and_how_to_search():
         ({"tools": [TOOL, TOOL]}, "tools"),
         ({"tools": [{**TOOL, "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
         ({"tools": [{**TOOL, "max_num_results": 51}]}, "tools[0].max_num_results"),
-        ({"tools": [{**TOOL, "filters": {"type": "eq", "key": "a", "value": 1}}]}, "tools[0].filters"),
+        ({"tools": [{**TOOL, "max_results_per_file": 0}]}, "tools[0].max_results_per_file"),
+        (
+            {
+                "tools": [
+                    {**TOOL, "ranking_options": {"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}}
+                ]
+            },
+            "tools[0].ranking_options.hybrid_search.embedding_weight",
+        ),
+        (
+            {"tools": [{**TOOL, "ranking_options": {"hybrid_search": {"embedding_weight": 1}}}]},
+            "tools[0].ranking_options.hybrid_search.text_weight",
+        ),
+        (
+            {
+                "tools": [
+                    {
+                        **TOOL,
+                        "search_mode": "vector",
+                        "ranking_options": {"hybrid_search": {"embedding_weight": 1, "text_weight": 1}},
+                    }
+                ]
+            },
+            "tools[0].ranking_options.hybrid_search",
+        ),
         ({"tools": [TOOL], "fewshot": {"vector_store_ids": ["a"]}}, "fewshot.vector_store_ids"),
     ],
 )
@@ -44,6 +82,27 @@ def test_a_search_that_cannot_be_done_as_asked_is_refused(fields: dict[str, Any]
     with pytest.raises(InvalidValue) as refusal:
         ask(**fields)
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("filters", "param", "said"),
+    [
+        (7, "tools[0].filters", "must be an object"),
+        ({"type": "eq", "key": "a", "value": None}, "tools[0].filters.value", "is missing"),
+        (
+            {"type": "and", "filters": [{"type": "gt", "key": "a", "value": True}, {"type": "like"}]},
+            "tools[0].filters.filters[0].value",
+            "tools[0].filters.filters[1].type must be one of eq",
+        ),
+    ],
+)
+def test_a_filter_that_cannot_be_applied_is_refused_with_all_its_problems(
+    filters: Any, param: str, said: str
+):
+    with pytest.raises(InvalidFilter) as refusal:
+        ask(tools=[{**TOOL, "filters": filters}])
+    assert refusal.value.param == param
+    assert said in refusal.value.message
 
 
 def test_the_first_name_given_is_the_unit():
