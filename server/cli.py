@@ -35,7 +35,7 @@ ABOUT = {  # so that `fewshot --help` imports nothing
     "search": "Search a store.",
     "serve": "Serve the OpenAI-compatible endpoint.",
     "settings": "Show every setting and where it comes from.",
-    "stores": "List the stores.",
+    "stores": "List the stores, look into one, delete from it.",
     "verify": "Check that catalogue and indexes agree.",
 }
 

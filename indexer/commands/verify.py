@@ -14,13 +14,29 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--store", "name", help="Only this one.")
+@click.option(
+    "--erase-check", "text", metavar="STRING", help="Say where this text still is, and nothing else."
+)
 @data_option
 @tells
-def verify(name: str | None, data: Path) -> None:
-    """Check that catalogue, vectors and keyword index agree and no file was altered. Exit code 1 if not."""
+def verify(name: str | None, text: str | None, data: Path) -> None:
+    """Check that catalogue, vectors and keyword index agree and no file was altered. Exit code 1 if not.
+
+    With --erase-check, search every file under the data folder for STRING instead: its bytes, the rows of
+    every database, the terms of the keyword index. Exit code 1 if it is anywhere.
+    """
+    from indexer.traces import traces
     from indexer.verification import findings
 
+    if text is not None and not text.strip():
+        raise click.UsageError("--erase-check needs a text to look for")
     with opened_catalogue(data) as catalogue:
+        if text is not None:
+            found = list(traces(catalogue, text))
+            for trace in found:
+                click.echo(f"{trace.where}: {trace.what}")
+            click.echo(f"found in {len(found)} places" if found else "not found")
+            sys.exit(1 if found else 0)
         chosen: list[Store] = [catalogue.store(name)] if name else catalogue.stores()
         wrong = [(store, list(findings(catalogue, store))) for store in chosen]
     for store, sentences in wrong:
