@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import sqlalchemy as sa
-from ulid import ULID
 
 from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
-from indexer.generations import add_segment, advance, describe, record
+from indexer.generations import add_segment, advance, describe, fresh_name, record
 from indexer.passages import indexed
 from indexer.records import Segment, Series, Store
 from indexer.seams import Ids, Vectors
@@ -29,24 +28,28 @@ _SMALLEST = 512  # chunks; everything below is one tier
 _MANY = 500  # ids in one IN (…)
 
 
-def merge_when_many(catalogue: Catalogue, store: Store) -> None:
-    """Merge tiers that are full and rewrite what is mostly dead. For the store's writer alone."""
+def merge_when_many(catalogue: Catalogue, store: Store, series: Series | None = None) -> None:
+    """Merge tiers that are full and rewrite what is mostly dead. For the one that writes the series.
+
+    The series is the current one if none is given.
+    """
+    series = series or store.current
     while True:
         tiers: dict[int, list[Segment]] = {}
-        segments = catalogue.segments(store.current)
+        segments = catalogue.segments(series)
         for segment in segments:
             tiers.setdefault(_tier(segment.chunks), []).append(segment)
         full = [tier for tier in tiers.values() if len(tier) >= FACTOR]
         if not full:
             break
-        merge(catalogue, store, full[0])
+        merge(catalogue, store, full[0], series)
     dead = catalogue.dead(store.id)
     for segment in segments:
         within = _between(dead, segment)
         if DEAD_SHARE * len(within) < segment.chunks:
             continue
-        if DEAD_SHARE * len(buried_in(catalogue, store.current, segment, within)) >= segment.chunks:
-            merge(catalogue, store, [segment])
+        if DEAD_SHARE * len(buried_in(catalogue, series, segment, within)) >= segment.chunks:
+            merge(catalogue, store, [segment], series)
 
 
 def merge(
@@ -54,26 +57,31 @@ def merge(
 ) -> int:
     """One segment of the live chunks of several, published as a generation, whose number is returned.
 
-    The segments are all of one series, the current one if none is given. Dead chunks and documents of
-    these segments leave the catalogue for good unless another series still has them. Readers that hold
-    an older generation keep its open files; the folders are removed.
+    The segments are all of one series, the current one if none is given; another one's publish nothing.
+    Dead chunks and documents of these segments leave the catalogue for good unless another series still
+    has them. Readers that hold an older generation keep its open files; the folders are removed.
     """
     series = series or store.current
     ids, vectors, gone = _sorted_out(catalogue, series, segments)
-    name, digests = str(ULID()), {}
+    name, digests = fresh_name(store, series), {}
     folder = stores_folder(catalogue.data, store.id)
     if len(ids):
         texts = indexed_texts(catalogue, ids)
-        digests = write_segment(folder, name, ids, vectors, texts, describe(store, series, len(ids)))
+        place = folder / name
+        digests = write_segment(
+            place.parent, place.name, ids, vectors, texts, describe(store, series, len(ids))
+        )
     merged = [segment.id for segment in segments]
     with writing(catalogue.engine) as connection:
-        number = advance(connection, store)
+        searched = series.id == store.series
+        number = advance(connection, store) if searched else store.generation
         connection.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(merged)))
         if digests:
             add_segment(connection, series, name, ids, digests, number)
         if _alone(connection, store):
             retire(connection, gone.tolist())
-        record(connection, store, number, 0)
+        if searched:
+            record(connection, store, number, 0)
     for old in merged:
         shutil.rmtree(folder / old, ignore_errors=True)  # a row-less folder: swept later if this fails
     return number
@@ -123,7 +131,10 @@ def _sorted_out(
 ) -> tuple[Ids, Vectors, Ids]:
     """Live ids with their vectors, by id, and the dead ids."""
     dead = catalogue.dead(series.store_id)
-    opened = [open_segment(catalogue.data, segment, series.dimension).vectors for segment in segments]
+    # Thorough: what is rewritten here gets a new digest, which must not vouch for a damaged row.
+    opened = [
+        open_segment(catalogue.data, segment, series.dimension, thorough=True).vectors for segment in segments
+    ]
     ids = np.concatenate([index.ids for index in opened])
     rows = np.concatenate([index.rows() for index in opened])
     live = ~np.isin(ids, dead)

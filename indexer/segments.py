@@ -7,22 +7,24 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from indexer.errors import StoreDamaged
 from indexer.keywords import FOLDER, TantivyKeywords
+from indexer.machine import memory_bytes
 from indexer.records import FileDigest, Segment
 from indexer.seams import Ids, Vectors
-from indexer.vectors import FILE, FlatVectors
+from indexer.vectors import INDEX, StoredVectors, choose, describe, is_rows, read, wanted, write
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
+LARGE_BYTES = 16 << 20  # rows beyond this are not hashed before a search may read them
 
 
 class OpenSegment(NamedTuple):
     """Both legs of one segment, ready to search."""
 
-    vectors: FlatVectors
+    vectors: StoredVectors
     keywords: TantivyKeywords
 
 
@@ -36,14 +38,15 @@ def write_segment(
 ) -> dict[str, FileDigest]:
     """Write `folder/name` so that after return a power cut cannot take it; digests of its files.
 
-    The folder means nothing until the catalogue names it.
+    `about["index"]`, if there, is what the store's owner wants of the vector index; raises
+    `IndexOptionRefused`. The folder means nothing until the catalogue names it.
     """
+    asked = wanted(cast(Mapping[str, object], about.get("index", {})))
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir()
-    index = FlatVectors(vectors.shape[1])
-    index.add(ids, vectors)
-    (temporary / FILE).write_bytes(index.dumps())
+    choice = choose(len(ids), vectors.shape[1], asked, memory_bytes())
+    write(temporary, ids, vectors, choice, asked)
     TantivyKeywords(temporary / FOLDER).add(ids, texts)
     for lock in (temporary / FOLDER).glob(".tantivy-*.lock"):
         lock.unlink()
@@ -62,20 +65,35 @@ def write_segment(
     return files
 
 
-def open_segment(data: Path, segment: Segment, dimension: int) -> OpenSegment:
-    """Both legs, every file checked against the catalogue first; raises `StoreDamaged`."""
+def open_segment(data: Path, segment: Segment, dimension: int, thorough: bool = False) -> OpenSegment:
+    """Both legs, every file checked against the catalogue first; raises `StoreDamaged`.
+
+    Of large arrays of rows only the size is checked, unless `thorough`: no parser reads them, and a
+    search should not wait for gigabytes to be hashed.
+    """
     folder = stores_folder(data, segment.store_id) / segment.id
-    content = b""
+    contents: dict[str, bytes] = {}
     for name, expected in segment.files.items():
         try:
-            found = (folder / name).read_bytes()
+            if is_rows(name) and expected.size_bytes > LARGE_BYTES:
+                found = _digest(folder / name, thorough)
+                if found != expected and (thorough or found.size_bytes != expected.size_bytes):
+                    raise _damaged(folder / name, "is not what was published")
+                continue
+            content = (folder / name).read_bytes()
         except OSError as error:
             raise _damaged(folder / name, "cannot be read") from error
-        if len(found) != expected.size_bytes or hashlib.sha256(found).hexdigest() != expected.sha256:
+        if len(content) != expected.size_bytes or hashlib.sha256(content).hexdigest() != expected.sha256:
             raise _damaged(folder / name, "is not what was published")
-        if name == FILE:
-            content = found  # the very bytes that were hashed are the ones that are read
-    return OpenSegment(FlatVectors.loads(content, dimension), TantivyKeywords(folder / FOLDER))
+        if Path(name).parent == Path():
+            contents[name] = content  # the very bytes that were hashed are the ones that are read
+    return OpenSegment(read(folder, contents, dimension), TantivyKeywords(folder / FOLDER))
+
+
+def describe_index(data: Path, segment: Segment) -> str:
+    """One line on the segment's vector index: kind, parameters, and why it was chosen."""
+    file = stores_folder(data, segment.store_id) / segment.id / INDEX
+    return describe(file.read_bytes() if INDEX in segment.files else None, segment.chunks)
 
 
 def sweep(folder: Path, published: frozenset[str]) -> list[str]:
@@ -94,9 +112,11 @@ def _damaged(path: Path, how: str) -> StoreDamaged:
     )
 
 
-def _digest(path: Path) -> FileDigest:
+def _digest(path: Path, thorough: bool = True) -> FileDigest:
+    """Size and, if `thorough`, digest."""
     with path.open("rb") as file:
-        return FileDigest(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest() if thorough else ""
+        return FileDigest(sha256, path.stat().st_size)
 
 
 def _sync(path: Path) -> None:

@@ -18,7 +18,7 @@ def findings(catalogue: Catalogue, store: Store) -> Iterator[str]:
     held: Counter[int] = Counter()
     for segment in generation.segments:
         try:
-            opened = open_segment(catalogue.data, segment, store.dimension)
+            opened = open_segment(catalogue.data, segment, store.dimension, thorough=True)
         except StoreDamaged as error:
             yield str(error)
             continue

@@ -1,7 +1,24 @@
 """Nearest neighbours by inner product of unit vectors: the only package that imports faiss."""
 
-from indexer.vectors.flat import FILE, FlatVectors
+from indexer.vectors.choice import Choice, Wanted, choose, wanted
+from indexer.vectors.flat import FlatVectors
 from indexer.vectors.selection import NONE
 from indexer.vectors.several import nearest, nearest_each
+from indexer.vectors.stored import INDEX, StoredVectors, describe, is_rows, read, write
 
-__all__ = ["FILE", "NONE", "FlatVectors", "nearest", "nearest_each"]
+__all__ = [
+    "INDEX",
+    "NONE",
+    "Choice",
+    "FlatVectors",
+    "StoredVectors",
+    "Wanted",
+    "choose",
+    "describe",
+    "is_rows",
+    "nearest",
+    "nearest_each",
+    "read",
+    "wanted",
+    "write",
+]

@@ -1,22 +1,12 @@
 """Exact nearest neighbours over rows in memory, 32 or 16 bits a number."""
 
-from typing import Any
-
-import faiss
 import numpy as np
 
-from indexer.errors import StoreDamaged
 from indexer.records import Ranked
 from indexer.seams import Ids, Vectors
 from indexer.vectors.scan import Rows, widen
 from indexer.vectors.selection import NONE, positions
-from indexer.vectors.several import nearest, nearest_each
-
-FILE = "vectors.faiss"
-
-# A second line behind the digest check: faiss trusts sizes it reads from a file.
-faiss.set_deserialization_vector_byte_limit(64 << 30)
-faiss.set_deserialization_loop_limit(1 << 20)
+from indexer.vectors.several import Shortcut, nearest, nearest_each
 
 
 class FlatVectors:
@@ -25,31 +15,7 @@ class FlatVectors:
     def __init__(self, dimension: int) -> None:
         self.ids: Ids = NONE
         self.stored: Rows = np.empty((0, dimension), dtype=np.float32)
-
-    @classmethod
-    def loads(cls, content: bytes, dimension: int) -> "FlatVectors":
-        """The index in `content`, which the caller has verified by digest.
-
-        Raises `StoreDamaged` if it is not a flat index of that dimension.
-        """
-        try:
-            index: Any = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
-        except RuntimeError as error:
-            raise StoreDamaged(f"{FILE} is not a FAISS index") from error
-        if not isinstance(index, faiss.IndexIDMap2) or index.d != dimension:
-            raise StoreDamaged(f"{FILE} is not a flat index of dimension {dimension}")
-        loaded = cls(dimension)
-        flat: Any = faiss.downcast_index(index.index)
-        if flat.ntotal:
-            rows = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
-            loaded.add(np.array(faiss.vector_to_array(index.id_map), dtype=np.int64), rows)
-        return loaded
-
-    def dumps(self) -> bytes:
-        """The index as bytes, for `loads`."""
-        index = faiss.IndexIDMap2(faiss.IndexFlatIP(self.stored.shape[1]))
-        index.add_with_ids(widen(self.stored), self.ids)
-        return bytes(faiss.serialize_index(index).tobytes())
+        self.shortcut: Shortcut | None = None
 
     def rows(self, step: int = 1) -> Vectors:
         """Every `step`-th vector, shape (n, dimension), in the order of `ids`; a copy."""

@@ -17,6 +17,9 @@ from indexer.vectors.selection import NONE, Chosen, chosen, count, part
 ALONE = 65_536  # rows that one thread scans: a few milliseconds, and a second thread may be busy
 
 
+_SEQUENTIAL = 0.5  # cost of a row met in passing, in rows looked up one by one
+
+
 class Searchable(Protocol):
     """Rows by increasing id."""
 
@@ -24,12 +27,33 @@ class Searchable(Protocol):
     def ids(self) -> Ids: ...
     @property
     def stored(self) -> Rows: ...
+    @property
+    def shortcut(self) -> "Shortcut | None": ...
+
+
+class Shortcut(Protocol):
+    """Finds most of the nearest rows without looking at all."""
+
+    @property
+    def knob(self) -> str:
+        """What `effort` counts."""
+        ...
+
+    effort: int
+
+    def visits(self, rows: int, top: int, share: float) -> float:
+        """Rows that a search looks at when `share` of them may be found."""
+        ...
+
+    def search(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen) -> Best: ...
 
 
 class _Task(NamedTuple):
     ids: Ids
     rows: Rows
     chosen: Chosen
+    shortcut: Shortcut | None
+    work: float  # rows looked at
 
 
 def nearest(
@@ -48,30 +72,44 @@ def nearest_each(
 ) -> list[Ranked]:
     """`nearest` for each row of `vectors`, shape (q, dimension), in one pass over the segments."""
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
-    tasks = list(_tasks(segments, hidden, allowed)) if top > 0 and len(queries) else []
+    tasks = list(_tasks(segments, top, hidden, allowed)) if top > 0 and len(queries) else []
     top = min(top, sum(count(task.chosen, len(task.ids)) for task in tasks))
     if top <= 0:
         return [Ranked((), ()) for _ in queries]
 
     def run(task: _Task) -> Best:
-        best = scan(task.rows, queries, min(top, len(task.ids)), task.chosen)
+        most = min(top, len(task.ids))
+        if task.shortcut is None:
+            best = scan(task.rows, queries, most, task.chosen)
+        else:
+            best = task.shortcut.search(task.rows, queries, most, task.chosen)
         return Best(best.scores, np.where(best.positions < 0, -1, task.ids[best.positions]))
 
-    alone = len(tasks) == 1 or sum(len(task.ids) for task in tasks) < ALONE
+    alone = len(tasks) == 1 or sum(task.work for task in tasks) < ALONE
     best = merged(list(map(run, tasks) if alone else _threads().map(run, tasks)), top)
     return [_ranked(scores, ids, top) for scores, ids in zip(best.scores, best.positions, strict=True)]
 
 
-def _tasks(segments: Sequence[Searchable], hidden: Ids, allowed: Ids | None) -> Iterator[_Task]:
+def _tasks(segments: Sequence[Searchable], top: int, hidden: Ids, allowed: Ids | None) -> Iterator[_Task]:
     for segment in segments:
+        rows = len(segment.ids)
         selected = chosen(segment.ids, hidden, allowed)
-        if not count(selected, len(segment.ids)):
+        some = count(selected, rows)
+        if not some:
             continue
-        parts = min(_cores(), max(1, len(segment.ids) // (ALONE // 2)))
-        bounds = np.linspace(0, len(segment.ids), parts + 1, dtype=np.int64)
+        shortcut = segment.shortcut
+        if shortcut is not None:
+            visits = shortcut.visits(rows, min(top, some), some / rows)
+            if visits < some * _SEQUENTIAL:
+                yield _Task(segment.ids, segment.stored, selected, shortcut, visits)
+                continue
+        # Few may be found, or the walk would meet most of them anyway: look at each, and miss none.
+        parts = min(_cores(), max(1, rows // (ALONE // 2)))
+        bounds = np.linspace(0, rows, parts + 1, dtype=np.int64)
         for start, stop in itertools.pairwise(bounds.tolist()):
             if start < stop:
-                yield _Task(segment.ids[start:stop], segment.stored[start:stop], part(selected, start, stop))
+                here = part(selected, start, stop)
+                yield _Task(segment.ids[start:stop], segment.stored[start:stop], here, None, stop - start)
 
 
 def _ranked(scores: Vectors, ids: Ids, top: int) -> Ranked:

@@ -59,11 +59,11 @@ def test_refusals_name_the_way_out(call, folder):
 def test_damage_makes_verify_exit_1(call, folder, data):
     (folder / "a.txt").write_text("text")
     call(ingest, str(folder), "--store", "docs")
-    [path] = data.glob("stores/*/*/vectors.faiss")
+    [path] = data.glob("stores/*/*/rows.f32")
     path.write_bytes(b"")
     result = call(verify)
     assert result.exit_code == 1
-    assert "vectors.faiss is not what was published" in result.stdout
+    assert "rows.f32 is not what was published" in result.stdout
 
 
 def test_help_imports_nothing_heavy():

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.errors import StoreDamaged
 from indexer.records import Ranked
 from indexer.vectors import NONE, FlatVectors, nearest, nearest_each
 from indexer.vectors.scan import APART, widen
@@ -66,21 +65,6 @@ def test_hidden_rows_do_not_take_places(seed, hidden, top):
     oracle.remove(gone)
     question = unit_rows(1, seed + 1)[0]
     assert nearest(segments, question, top, gone).ids == oracle.nearest(question, top).ids
-
-
-def test_an_index_comes_back_from_its_bytes():
-    index = FlatVectors(DIMENSION)
-    index.add(np.array([7, 3]), unit_rows(2, 1))
-    again = FlatVectors.loads(index.dumps(), DIMENSION)
-    assert again.ids.tolist() == [3, 7]
-    assert np.array_equal(again.rows(), unit_rows(2, 1)[::-1])
-
-
-def test_bytes_of_another_index_are_refused():
-    with pytest.raises(StoreDamaged):
-        FlatVectors.loads(b"IxMp nonsense", DIMENSION)
-    with pytest.raises(StoreDamaged, match="dimension 9"):
-        FlatVectors.loads(FlatVectors(DIMENSION).dumps(), 9)
 
 
 @given(

@@ -1,0 +1,46 @@
+"""How hard an index must look to find as many of the true neighbours as is asked."""
+
+from typing import Protocol
+
+import numpy as np
+
+from indexer.seams import Vectors
+from indexer.vectors.scan import Best, Rows, scan, widen
+from indexer.vectors.selection import Chosen
+
+QUERIES = 200
+TOP = 10
+FAR = 400  # neighbour with which a row makes a question: nearer ones make it too easy for a graph
+MOST = 4096
+MARGIN = 0.5  # of what is missing to 1: the sample is small
+
+
+class Adjustable(Protocol):
+    """An index whose `effort` decides how much it looks at."""
+
+    effort: int
+
+    def search(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen) -> Best: ...
+
+
+def calibrate(index: Adjustable, rows: Rows, recall: float) -> float:
+    """Set the least effort, in steps of a quarter, that finds `recall` of the ten nearest; what it finds.
+
+    The questions lie between a row and a far neighbour: a row itself is found too easily to stand for a
+    question. The aim is a little above `recall`, and the least effort is the one `index` comes with.
+    """
+    aim = recall + MARGIN * (1.0 - recall)
+    at = np.unique(np.linspace(0, len(rows) - 1, QUERIES).astype(np.int64))
+    top = min(TOP, len(rows))
+    own = widen(np.ascontiguousarray(rows[at]))
+    other = scan(rows, own, min(FAR, len(rows))).positions[:, -1]
+    between = own + widen(np.ascontiguousarray(rows[other]))
+    queries = between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9)
+    worst = scan(rows, queries, top).scores[:, -1:] - 1e-6  # by score: equal rows may stand for each other
+    effort, found = float(index.effort), 0.0
+    while True:
+        index.effort = int(effort)
+        found = float((index.search(rows, queries, top, None).scores >= worst).mean())
+        if found >= aim or index.effort >= min(MOST, len(rows)):
+            return found
+        effort = max(effort + 1, effort * 1.25)
