@@ -1,6 +1,7 @@
 """Zip containers and the XML in them, opened with limits: every such format goes through here."""
 
 import io
+import posixpath
 import re
 import zipfile
 import zlib
@@ -80,3 +81,40 @@ def local(element: Any) -> str:
     """The element's name without its namespace; "" for comments and instructions."""
     tag = element.tag
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+
+
+def relations(archive: zipfile.ZipFile, part: str, external: bool = False) -> dict[str, str]:
+    """Relation id -> the member, or the address, that it leads one part of an Office file to."""
+    return {
+        each.get("Id", ""): _target(part, each)
+        for each in _related(archive, part)
+        if (each.get("TargetMode") == "External") == external
+    }
+
+
+def related(archive: zipfile.ZipFile, part: str, *kinds: str) -> dict[str, str]:
+    """Relations of these kinds alone, such as `notesSlide`."""
+    return {
+        each.get("Id", ""): _target(part, each)
+        for each in _related(archive, part)
+        if each.get("Type", "").rpartition("/")[2] in kinds and each.get("TargetMode") != "External"
+    }
+
+
+def _related(archive: zipfile.ZipFile, part: str) -> list[Any]:
+    folder, name = posixpath.split(part)
+    path = posixpath.join(folder, "_rels", f"{name}.rels")
+    if path not in archive.namelist():
+        return []
+    return [
+        each
+        for each in parsed(member(archive, path), path, mend=True).iter()
+        if local(each) == "Relationship"
+    ]
+
+
+def _target(part: str, relation: Any) -> str:
+    target = str(relation.get("Target", ""))
+    if relation.get("TargetMode") == "External":
+        return target
+    return posixpath.normpath(posixpath.join("/", posixpath.dirname(part), target)).lstrip("/")

@@ -1,12 +1,11 @@
 """PPTX to text: a slide is a page, its title a heading, its notes come after it."""
 
-import posixpath
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from indexer.errors import DamagedDocument
-from indexer.reading.archives import local, member, open_archive, parsed
+from indexer.reading.archives import local, member, open_archive, parsed, related, relations
 from indexer.reading.decoding import clean
 from indexer.reading.grid import markdown_table
 from indexer.reading.office import core_title
@@ -29,10 +28,9 @@ def read_pptx(data: bytes) -> Reading:
                 sections += _slide(archive, path, number, warnings)
             except DamagedDocument as error:
                 errors.append(f"slide {number}: {error}")
-        core = member(archive, "docProps/core.xml") if "docProps/core.xml" in archive.namelist() else b""
+        title = core_title(archive)
     if errors and not sections:
         raise DamagedDocument(f"damaged PPTX: {errors[0]}")
-    title = core_title(core)
     if title in ("", "PowerPoint Presentation"):  # what PowerPoint calls what nobody named
         title = next((section.headings[0] for section in sections if section.headings), "")
     return Reading((Document(title, tuple(sections), "pptx"),), tuple(errors), tuple(warnings))
@@ -42,26 +40,13 @@ def _slides(archive: zipfile.ZipFile) -> list[str]:
     root = parsed(member(archive, "ppt/presentation.xml"), "ppt/presentation.xml")
     targets = relations(archive, "ppt/presentation.xml")
     wanted = [each.get(f"{_R}id") for each in root.iter() if local(each) == "sldId"]
-    return [targets[one][1] for one in wanted if one in targets]
-
-
-def relations(archive: zipfile.ZipFile, part: str) -> dict[str, tuple[str, str]]:
-    """Relation id -> (kind, member it leads to) of one part of an Office file."""
-    folder, name = posixpath.split(part)
-    path = f"{folder}/_rels/{name}.rels"
-    if path not in archive.namelist():
-        return {}
-    found = {}
-    for each in parsed(member(archive, path), path).iter():
-        if local(each) == "Relationship" and each.get("TargetMode") != "External":
-            target = posixpath.normpath(posixpath.join("/", folder, each.get("Target", "")))
-            found[each.get("Id", "")] = (each.get("Type", "").rpartition("/")[2], target.lstrip("/"))
-    return found
+    return [targets[one] for one in wanted if one in targets]
 
 
 def _slide(archive: zipfile.ZipFile, path: str, number: int, warnings: list[str]) -> Iterator[Section]:
     root = parsed(member(archive, path), path)
     targets = relations(archive, path)
+    drawings = related(archive, path, "chart", "diagramData")
     title, parts = "", []
     for shape in root.iter():
         kind = local(shape)
@@ -82,18 +67,17 @@ def _slide(archive: zipfile.ZipFile, path: str, number: int, warnings: list[str]
             if blip is None or (blip.get(f"{_R}embed") or blip.get(f"{_R}link")) not in _all(targets, shape):
                 warnings.append(f"slide {number}: a picture in it is damaged; its text was read")
         elif kind == "graphicData" and not any(local(each) == "tbl" for each in shape.iter()):
-            parts += [text for text in [_drawing(archive, shape, targets)] if text]
-    for relation, target in targets.values():
-        if relation == "notesSlide":
-            notes = parsed(member(archive, target), target)
-            shapes = [each for each in notes.iter() if local(each) == "sp" and _placeholder(each) == "body"]
-            said = "\n".join(map(_text, shapes)).strip()
-            parts += [f"Notes: {said}"] if said else []
+            parts += [text for text in [_drawing(archive, shape, drawings)] if text]
+    for target in related(archive, path, "notesSlide").values():
+        notes = parsed(member(archive, target), target)
+        shapes = [each for each in notes.iter() if local(each) == "sp" and _placeholder(each) == "body"]
+        said = "\n".join(map(_text, shapes)).strip()
+        parts += [f"Notes: {said}"] if said else []
     text = "\n\n".join([f"# {title}"] * bool(title) + parts)
     yield from outlined(clean(text) + "\n\n", number)
 
 
-def _all(targets: dict[str, tuple[str, str]], shape: Any) -> set[str]:
+def _all(targets: dict[str, str], shape: Any) -> set[str]:
     linked = {each.get(f"{_R}link") for each in shape.iter() if each.get(f"{_R}link")}
     return {*targets, *linked}
 
@@ -122,13 +106,13 @@ def _text(shape: Any) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _drawing(archive: zipfile.ZipFile, shape: Any, targets: dict[str, tuple[str, str]]) -> str:
+def _drawing(archive: zipfile.ZipFile, shape: Any, drawings: dict[str, str]) -> str:
     """The words of a chart or SmartArt, which stand in a file of their own."""
     lines: list[str] = []
     for each in shape.iter():
         wanted = each.get(f"{_R}id") or each.get(f"{_R}dm")
-        if wanted in targets and targets[wanted][0] in ("chart", "diagramData"):
-            root = parsed(member(archive, targets[wanted][1]), targets[wanted][1], mend=True)
+        if wanted in drawings:
+            root = parsed(member(archive, drawings[wanted]), drawings[wanted], mend=True)
             lines += [
                 " ".join((one.text or "").split())
                 for one in root.iter()

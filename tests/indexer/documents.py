@@ -52,9 +52,9 @@ _RELATIONS = (
 )
 
 
-def docx(*paragraphs: str, prolog: str = "") -> bytes:
-    """A Word document of plain paragraphs."""
-    body = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
+def docx(*paragraphs: str, prolog: str = "", styles: str = "", raw: str = "") -> bytes:
+    """A Word document of plain paragraphs; `raw` is XML after them, `styles` the inside of its styles."""
+    body = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs) + raw
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("[Content_Types].xml", _TYPES)
@@ -63,6 +63,8 @@ def docx(*paragraphs: str, prolog: str = "") -> bytes:
             "word/document.xml",
             f'{prolog}<w:document xmlns:w="{_WORD}"><w:body>{body}</w:body></w:document>',
         )
+        if styles:
+            archive.writestr("word/styles.xml", f'<w:styles xmlns:w="{_WORD}">{styles}</w:styles>')
     return out.getvalue()
 
 

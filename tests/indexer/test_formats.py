@@ -12,6 +12,37 @@ def only(data: bytes, name: str = "x"):
     return document
 
 
+def cell(text: str, properties: str = "") -> str:
+    return f"<w:tc><w:tcPr>{properties}</w:tcPr><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>"
+
+
+def test_a_word_document_keeps_headings_by_style_tables_and_lists():
+    styles = (
+        '<w:style w:styleId="H1"><w:name w:val="heading 1"/></w:style>'
+        '<w:style w:styleId="Mine"><w:name w:val="My own"/><w:basedOn w:val="H1"/></w:style>'
+    )
+    heading = '<w:p><w:pPr><w:pStyle w:val="{}"/></w:pPr><w:r><w:t>{}</w:t></w:r></w:p>'
+    level = '<w:numPr><w:ilvl w:val="1"/><w:numId w:val="3"/></w:numPr>'
+    item = f"<w:p><w:pPr>{level}</w:pPr><w:r><w:t>i</w:t></w:r></w:p>"
+    rows = (
+        cell("a") + cell("b"),
+        cell("1", '<w:vMerge w:val="restart"/>') + cell("2"),
+        cell("", "<w:vMerge/>") + cell("3"),
+        cell("wide", '<w:gridSpan w:val="2"/>'),
+    )
+    table = "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in rows) + "</w:tbl>"
+    run = "<w:r><w:t>{}</w:t></w:r>"
+    deleted = f"<w:p><w:del>{run.format('old')}</w:del><w:ins>{run.format('new')}</w:ins></w:p>"
+    raw = heading.format("H1", "Start") + heading.format("Mine", "Next") + item + table + deleted
+    document = only(docx(styles=styles, raw=raw))
+    assert document.title == "Start"
+    assert document.text == (
+        "# Start\n\n# Next\n\n  - i\n\n"
+        "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 1 | 3 |\n| wide | wide |\n\nnew\n"
+    )
+    assert {section.headings for section in document.sections} == {("Start",), ("Next",)}
+
+
 def test_slides_are_pages_with_their_title_notes_and_tables():
     document = only(pptx(("Plan", "First we count", "say hello"), ("End", "Thanks", "")))
     assert (document.kind, document.title) == ("pptx", "Plan")
