@@ -18,6 +18,7 @@ SHORT = {
     ("paths", "data"): "FEWSHOT_DATA_DIR",
     ("paths", "cache"): "FEWSHOT_CACHE_DIR",
     ("retrieval", "embedder"): "FEWSHOT_EMBEDDER",
+    ("retrieval", "reranker"): "FEWSHOT_RERANKER",
 }
 
 
@@ -90,7 +91,11 @@ class Engine(Section):
 
 class Retrieval(Section):
     embedder: str = Field(
-        "all-minilm-l6-v2", description="name in the model cache, a folder, a hub id, or `hash`"
+        "all-minilm-l6-v2",
+        description="of /v1/embeddings and demos: name in the model cache, a folder, a hub id, `hash`",
+    )
+    reranker: str | None = Field(
+        None, description="folder of a cross-encoder that reads the best 50 again; none: no reranking"
     )
     top: int = Field(4, ge=1, le=50, description="chunks put before the model when nobody says otherwise")
     timeout_seconds: float = Field(10, gt=0, description="a search slower than this is a 503")

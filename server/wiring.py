@@ -4,11 +4,14 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from indexer.database import open_database
+from indexer.embedders import Embedders
 from indexer.embedding import open_embedder
-from indexer.seams import Embedder
+from indexer.reranking import open_reranker
+from indexer.seams import Embedder, Reranker
 from indexer.search import Searcher
 from prompts.demos import Pool
 from prompts.templates import Library
@@ -34,8 +37,8 @@ log = logging.getLogger("fewshot")
 async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Opened]:
     """Open everything the app runs on; the engine starts in the background.
 
-    Raises what is wrong with the configuration before the port answers: EmbedderMissing, DatabaseRefused,
-    TemplateInvalid, PoolInvalid, ModelUnavailable.
+    Raises what is wrong with the configuration before the port answers: EmbedderMissing, RerankerMissing,
+    DatabaseRefused, TemplateInvalid, PoolInvalid, ModelUnavailable.
     """
     paths, server = settings.paths, settings.server
     secret = read_secret(paths.data)
@@ -44,8 +47,9 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         journal = Journal(database, secret=secret, keep=settings.journal.keep)
         stack.callback(journal.close)
         embedder = open_embedder(settings.retrieval.embedder, paths.cache / "models")
+        embedders = Embedders(paths.cache / "models", embedder)
         retriever = IndexRetriever(
-            Searcher(paths.data, embedder),
+            Searcher(paths.data, embedders, _reranker(settings.retrieval.reranker)),
             timeout_seconds=settings.retrieval.timeout_seconds,
             threads=settings.retrieval.threads,
         )
@@ -62,7 +66,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             engine=engine,
             retriever=retriever,
             library=Library.load(*([paths.templates] if paths.templates else [])),
-            demos=PoolDemos(_pool(paths.demos, embedder, paths.data)),
+            demos=PoolDemos(_pool(paths.demos, embedder, paths.data), partial(embedders.query, embedder)),
             journal=journal,
             admission=admission,
             metrics=metrics,
@@ -120,6 +124,10 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
         )
 
     return echo if knobs.kind == "echo" else vllm
+
+
+def _reranker(folder: str | None) -> Reranker | None:
+    return open_reranker(Path(folder).expanduser()) if folder else None
 
 
 def _pool(file: Path | None, embedder: Embedder, data: Path) -> Pool | None:

@@ -36,8 +36,18 @@ from server.retrieval import IndexRetriever
 
 ROWS = [
     {"id": "cats", "title": "Cats", "text": "Cats sleep for thirteen hours a day and hunt at dusk."},
-    {"id": "tea", "title": "Tea", "text": "Green tea is steeped at eighty degrees for two minutes."},
-    {"id": "iron", "title": "Iron", "text": "Iron melts at 1538 degrees Celsius and rusts in wet air."},
+    {
+        "id": "tea",
+        "title": "Tea",
+        "text": "Green tea is steeped at eighty degrees for two minutes.",
+        "degrees": 80,
+    },
+    {
+        "id": "iron",
+        "title": "Iron",
+        "text": "Iron melts at 1538 degrees Celsius and rusts in wet air.",
+        "degrees": 1538,
+    },
 ]
 EXAMPLES = [
     {"id": "d1", "input": "How long do dogs sleep?", "output": "About twelve hours [1]."},

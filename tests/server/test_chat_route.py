@@ -1,15 +1,23 @@
 """Chat through the unmodified openai client, over real sockets."""
 
+import asyncio
 import json
 import threading
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import numpy as np
 import openai
 import pytest
 
+from indexer.hash_embedder import HashEmbedder
+from prompts.demos import Pool
+from prompts.listing import parse_lines
+from prompts.templates import Library
 from server.admission import Admission
+from server.demonstrations import PoolDemos
+from tests.server.conftest import EXAMPLES
 
 ASK = [{"role": "user", "content": "How long do cats sleep?"}]
 
@@ -102,6 +110,47 @@ def test_demos_are_picked_from_the_pool_and_named(serve):
     assert len(done.fewshot["demos"]["used"]) == 2
     shown = "".join(message["content"] for message in done.fewshot["messages"])
     assert "How long do dogs sleep?" in shown
+
+
+def test_a_filter_decides_what_may_be_a_source(serve):
+    tool = {
+        "type": "file_search",
+        "vector_store_ids": ["facts"],
+        "max_results_per_file": 1,
+        "ranking_options": {"ranker": "none", "hybrid_search": {"embedding_weight": 1, "text_weight": 2}},
+    }
+    asked = [{"role": "user", "content": "How many degrees?"}]
+    with serve(reply="x") as running:
+        client = running.client()
+
+        def found(filters: dict[str, Any]) -> list[str]:
+            done = client.chat.completions.create(
+                model="echo", messages=asked, extra_body={"tools": [{**tool, "filters": filters}]}
+            )
+            return [source["external_id"] for source in done.fewshot["sources"]]
+
+        assert found({"type": "lt", "key": "degrees", "value": 100}) == ["tea"]
+        assert found({"type": "ne", "key": "degrees", "value": 80})[0] == "iron"
+        assert sorted(found({"type": "or", "filters": [
+            {"type": "eq", "key": "degrees", "value": 1538}, {"type": "in", "key": "degrees", "value": [80]},
+        ]})) == ["iron", "tea"]  # fmt: skip
+        with pytest.raises(openai.BadRequestError) as refusal:
+            found({"type": "and", "filters": [{"type": "eq", "key": "degrees", "value": "hot"}]})
+    assert refusal.value.code == "invalid_filter"
+    assert refusal.value.param == "tools[0].filters.filters[0].value"
+    assert "holds number values" in refusal.value.message
+
+
+def test_a_question_s_vector_that_is_known_is_not_computed_again_for_demos():
+    def never(texts):
+        raise AssertionError("embedded again")
+
+    embedder = HashEmbedder()
+    listing = parse_lines(map(json.dumps, EXAMPLES), "examples")
+    inputs = embedder.passages([example["input"] for example in EXAMPLES])
+    demos = PoolDemos(Pool(listing, vectors=inputs, embed=never), embedder.query)
+    picked = asyncio.run(demos.pick("How long do cats sleep?", 1, Library.load().get("few-shot")))
+    assert [demo.id for demo in picked.demos] == ["d1"]
 
 
 def test_nothing_found_is_refused_unless_told_otherwise(serve):
