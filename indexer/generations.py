@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 import sqlalchemy as sa
+from ulid import ULID
 
 from indexer import schema
 from indexer.errors import EmbedderMismatch, UnknownStore
@@ -85,6 +86,12 @@ def describe(store: Store, series: Series, chunks: int) -> dict[str, object]:
         "chunks": chunks,
         "index": store.options.get("index", {}),
     }
+
+
+def fresh_name(store: Store, series: Series) -> str:
+    """The name of a segment to be written: the current series' are in the store's folder itself."""
+    name = str(ULID())
+    return name if series.id == store.series else f"{series_folder(series)}/{name}"
 
 
 def series_folder(series: Series) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from indexer.commands.deleting import delete, purge
+from indexer.commands.migrating import discard, migrate, rollback
 from indexer.commands.options import data_option, opened_catalogue, tells
 
 if TYPE_CHECKING:
@@ -89,5 +90,5 @@ def _tell_file(file: "FileStatus") -> None:
     click.echo(f"  {file.state}  {file.source}  {file.id}, {file.chunks} chunks{copy}, {when}{said}")
 
 
-stores.add_command(delete)
-stores.add_command(purge)
+for command in (delete, purge, migrate, rollback, discard):
+    stores.add_command(command)

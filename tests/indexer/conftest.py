@@ -10,6 +10,7 @@ from indexer.hash_embedder import HashEmbedder
 from indexer.ingest import Summary, ingest
 from indexer.reading.reader import read
 from indexer.records import Reading
+from indexer.seams import Embedder
 from indexer.search import Searcher
 from indexer.splitting import Splitting
 
@@ -83,9 +84,11 @@ def put(catalogue: Catalogue, folder: Path, embedder: CountingEmbedder) -> Put:
     def reading(data: bytes, name: str, first_line: int = 1) -> Reading:
         return read(data, name, first_line)
 
-    def run(*paths: Path, store: str = "docs", watch: Watching | None = None) -> Summary:
+    def run(
+        *paths: Path, store: str = "docs", watch: Watching | None = None, by: Embedder | None = None
+    ) -> Summary:
         chosen = paths or (folder,)
-        return ingest(catalogue, store, chosen, embedder, reading, Splitting(), watch or Watching())
+        return ingest(catalogue, store, chosen, by or embedder, reading, Splitting(), watch or Watching())
 
     return run
 
