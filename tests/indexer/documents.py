@@ -6,19 +6,40 @@ import zipfile
 
 def pdf(*pages: str, title: str = "") -> bytes:
     """A PDF with one line of Latin text per page."""
+    return drawn(*(at(20, 100, text) if text else "" for text in pages), title=title)
+
+
+def at(x: float, y: float, text: str) -> str:
+    """PDF operators that write a line of Latin text."""
+    return f"BT /F1 12 Tf {x} {y} Td ({text}) Tj ET "
+
+
+def drawn(*streams: str, title: str = "", bookmarks: tuple[tuple[str, int], ...] = ()) -> bytes:
+    """A PDF of pages made of operators; bookmarks are (title, page from 1)."""
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b""]
     kids = []
-    for text in pages:
-        stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode() if text else b""
+    for operators in streams:
+        stream = operators.encode()
         content = len(objects) + 1
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
         font = b"<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
         objects.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 200] /Resources %s /Contents %d 0 R >>"
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 400] /Resources %s /Contents %d 0 R >>"
             % (font, content)
         )
         kids.append(b"%d 0 R" % (content + 1))
     objects[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))
+    if bookmarks:
+        first = len(objects) + 2
+        last = first + len(bookmarks) - 1
+        objects[0] = b"<< /Type /Catalog /Pages 2 0 R /Outlines %d 0 R >>" % (first - 1)
+        objects.append(b"<< /Type /Outlines /First %d 0 R /Last %d 0 R >>" % (first, last))
+        for number, (name, page) in enumerate(bookmarks, start=first):
+            following = b" /Next %d 0 R" % (number + 1) if number < last else b""
+            objects.append(
+                b"<< /Title (%s) /Parent %d 0 R /Dest [%s /Fit]%s >>"
+                % (name.encode(), first - 1, kids[page - 1], following)
+            )
     objects.append(b"<< /Title (%s) >>" % title.encode())
     out = io.BytesIO()
     out.write(b"%PDF-1.4\n")
