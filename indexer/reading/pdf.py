@@ -94,7 +94,7 @@ def _by_column(textpage: pypdfium2.PdfTextPage, width: float) -> str:
     many = textpage.count_rects()
     strips = [Strip(*textpage.get_rect(at)) for at in range(min(many, _MOST_SEGMENTS))]
     order = in_columns(strips, width) if many == len(strips) else None
-    return "\n".join(textpage.get_text_bounded(*strips[at]) for at in order) if order else ""
+    return "\n".join(textpage.get_text_bounded(*strips[at]).strip() for at in order) if order else ""
 
 
 def _lines(page: pypdfium2.PdfPage) -> Iterator[Line]:

@@ -101,9 +101,8 @@ def written(grid: Grid, glyphs: Sequence[Glyph]) -> Written | None:
     several = sum(sum(map(bool, row)) > 1 for row in rows)
     if several < 2 or filled < LEAST_FILLED * starts:
         return None
-    spanned = [
-        all(not grid.starts(at, column) for column in range(1, len(rows[0]))) for at in range(len(rows))
-    ]
+    inner = range(1, len(rows[0]))
+    spanned = [not any(grid.starts(number, column) for column in inner) for number in range(len(rows))]
     for number, row in enumerate(rows):  # a merged cell says the same in each of its columns
         for column in inner:
             if not grid.starts(number, column) and not spanned[number]:
