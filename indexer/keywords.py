@@ -22,6 +22,7 @@ from indexer.words import words
 FOLDER = "keywords"
 NONE = np.empty(0, dtype=np.int64)
 MOST_TERMS = 256  # of a query; the rarest are kept
+REMEMBERED = 50_000  # terms whose frequency in an index is kept
 _HEAP_BYTES = 32_000_000
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
@@ -65,6 +66,7 @@ class TantivyKeywords:
         except (ValueError, OSError) as error:
             raise StoreDamaged(f"{folder} is not a readable keyword index") from error
         self._folder = folder
+        self._frequency: dict[str, int] = {}
 
     def add(self, ids: Ids, texts: Sequence[str]) -> None:
         """Index one text per id, in one commit."""
@@ -94,7 +96,12 @@ class TantivyKeywords:
 
     def frequency(self, term: str) -> int:
         """Texts that contain the term."""
-        return self._searcher.doc_freq("terms", term)
+        found = self._frequency.get(term)
+        if found is None:
+            if len(self._frequency) > REMEMBERED:
+                self._frequency.clear()
+            found = self._frequency[term] = self._searcher.doc_freq("terms", term)
+        return found
 
     def ids(self) -> Ids:
         """All ids in the index, sorted."""
@@ -105,10 +112,9 @@ class TantivyKeywords:
     def scores(self, weights: dict[str, float], top: int, hidden: Ids, allowed: Ids | None) -> Scored:
         """The best `top` visible texts; weights multiply tantivy's own BM25. Both id lists are sorted."""
         clauses = [
-            (tantivy.Occur.Should, tantivy.Query.boost_query(
-                tantivy.Query.term_query(_SCHEMA, "terms", term, "freq"), weight))
+            (tantivy.Occur.Should, _boosted(tantivy.Query.term_query(_SCHEMA, "terms", term, "freq"), weight))
             for term, weight in weights.items()
-        ]  # fmt: skip
+        ]
         query = tantivy.Query.boolean_query(clauses)
         if allowed is not None and _are_few(allowed, top, self.size):
             ids = tantivy.Query.term_set_query(_SCHEMA, "id", allowed.tolist())
@@ -135,6 +141,7 @@ class TantivyKeywords:
         writer.wait_merging_threads()
         self._index.reload()
         self._searcher = self._index.searcher()
+        self._frequency.clear()
 
 
 def match(
@@ -176,6 +183,10 @@ def _best(found: Sequence[Scored], top: int) -> Ranked:
     ids = np.concatenate([one.ids for one in found])
     order = np.lexsort((ids, -scores))[:top]
     return Ranked(tuple(ids[order].tolist()), tuple(scores[order].tolist()))
+
+
+def _boosted(query: tantivy.Query, weight: float) -> tantivy.Query:
+    return query if weight == 1.0 else tantivy.Query.boost_query(query, weight)
 
 
 def _are_few(allowed: Ids, top: int, size: int) -> bool:

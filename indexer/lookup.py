@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -9,9 +10,13 @@ import sqlalchemy as sa
 
 from indexer import schema
 from indexer.attributes import Described
+from indexer.catalogue import Catalogue
+from indexer.passages import indexed
+from indexer.records import Store
 
 _MANY = 500  # ids in one IN (…)
 _FETCHED = 2000  # rows held at once
+_STORE = tuple(field.name for field in fields(Store))
 
 
 class Passage(NamedTuple):
@@ -30,39 +35,71 @@ class Passage(NamedTuple):
         return self.row["document_id"], self.char_start, self.char_end
 
 
+_PARTED = schema.chunks.c.parent_start.is_not(None)
+_LENGTH = schema.chunks.c.parent_end - schema.chunks.c.parent_start
+# Built once: to build a statement takes longer than to run it.
+_PASSAGES = (
+    sa.select(
+        schema.chunks,
+        schema.documents.c.file_id,
+        schema.documents.c.external_id,
+        schema.documents.c.title,
+        schema.documents.c.attributes,
+        schema.files.c.filename,
+        sa.case(
+            (_PARTED, sa.func.substr(schema.documents.c.text, schema.chunks.c.parent_start + 1, _LENGTH))
+        ).label("parent"),
+        sa.case((_PARTED, schema.documents.c.pages)).label("pages"),
+    )
+    .join(schema.documents, schema.documents.c.id == schema.chunks.c.document_id)
+    .join(schema.files, schema.files.c.id == schema.documents.c.file_id)
+    .where(schema.chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+_WORDINGS = (
+    sa.select(schema.chunks.c.id, schema.documents.c.title, schema.chunks.c.text)
+    .join(schema.documents, schema.documents.c.id == schema.chunks.c.document_id)
+    .where(schema.chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+_STORES = sa.select(schema.stores).where(
+    schema.stores.c.deleted_at.is_(None),
+    sa.or_(
+        schema.stores.c.id.in_(sa.bindparam("names", expanding=True)),
+        schema.stores.c.name.in_(sa.bindparam("names", expanding=True)),
+    ),
+)
+
+
 def passages(engine: sa.Engine, ids: Sequence[int], numbers: Mapping[str, int]) -> dict[int, Passage]:
     """The visible ones among these chunks; `numbers` are the generations seen, by store id."""
-    chunks, documents, files = schema.chunks, schema.documents, schema.files
-    seen = sa.or_(
-        *(
-            sa.and_(chunks.c.store_id == store, sa.or_(chunks.c.died.is_(None), chunks.c.died > number))
-            for store, number in numbers.items()
-        )
-    )
-    parted = chunks.c.parent_start.is_not(None)
-    length = chunks.c.parent_end - chunks.c.parent_start
-    query = (
-        sa.select(
-            chunks,
-            documents.c.file_id,
-            documents.c.external_id,
-            documents.c.title,
-            documents.c.attributes,
-            files.c.filename,
-            sa.case((parted, sa.func.substr(documents.c.text, chunks.c.parent_start + 1, length))).label(
-                "parent"
-            ),
-            sa.case((parted, documents.c.pages)).label("pages"),
-        )
-        .join(documents, documents.c.id == chunks.c.document_id)
-        .join(files, files.c.id == documents.c.file_id)
-    )
     found: dict[int, Passage] = {}
     with engine.connect() as connection:
         for at in range(0, len(ids), _MANY):
-            rows = connection.execute(query.where(chunks.c.id.in_(ids[at : at + _MANY]), seen))
-            found.update((row["id"], _passage(row)) for row in rows.mappings())
+            for row in connection.execute(_PASSAGES, {"ids": ids[at : at + _MANY]}).mappings():
+                number, died = numbers.get(row["store_id"]), row["died"]
+                if number is not None and (died is None or died > number):
+                    found[row["id"]] = _passage(row)
     return found
+
+
+def wordings(engine: sa.Engine, ids: Sequence[int]) -> dict[int, str]:
+    """What the keyword leg sees of each of these chunks, in the order of `ids`; gone ones left out."""
+    found: dict[int, str] = {}
+    with engine.connect() as connection:
+        for at in range(0, len(ids), _MANY):
+            rows = connection.execute(_WORDINGS, {"ids": ids[at : at + _MANY]})
+            found.update((row.id, indexed(row.title, row.text)) for row in rows)
+    return {row: found[row] for row in ids if row in found}
+
+
+def stores(catalogue: Catalogue, names: Sequence[str]) -> list[Store]:
+    """The stores of those names or ids, each once; raises `UnknownStore`."""
+    with catalogue.engine.connect() as connection:
+        rows = connection.execute(_STORES, {"names": list(names)}).mappings().all()
+    known: dict[str, Store] = {}
+    for row in rows:
+        known[row["name"]] = known[row["id"]] = Store(**{key: row[key] for key in _STORE})
+    chosen = [known.get(name) or catalogue.store(name) for name in names]
+    return list({store.id: store for store in chosen}.values())
 
 
 def described(engine: sa.Engine, store_id: str, after: int) -> Iterator[Described]:
