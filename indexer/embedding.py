@@ -6,8 +6,10 @@ only small files, and the import alone takes seconds.
 
 import hashlib
 import json
+import queue
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from indexer.batches import Replica, batched, padded
 from indexer.errors import EmbedderMissing
 from indexer.hash_embedder import HashEmbedder
 from indexer.seams import Embedder, Vectors
@@ -24,45 +27,66 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _DECIDES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.bin")  # what a vector depends on
-_BATCH = 32
 _HAN = ("\u3400", "\u9fff")
+_CPU_TOKENS = 1024  # of a batch per thread: what is between two layers stays in the cache
+_MOST_THREADS = 16
+_GPU_TOKENS = 65536
+_SAMPLE = "A text, to see whether the Tokenizer alone does what the model's own preparation does."
+INT8 = ":int8"  # after a model's name
 
 
-def open_embedder(name: str, models: Path) -> Embedder:
-    """`hash`, a model under `models`, a folder, or a hub id, in this order.
+def open_embedder(name: str, models: Path, devices: Sequence[str] = ()) -> Embedder:
+    """`hash`, a model under `models`, a folder, or a hub id, in this order; `:int8` after it quantises it.
 
-    Raises `EmbedderMissing` when it is none of them.
+    `devices` as torch names them (`cuda:0`), one replica each; none: the best there is. Raises
+    `EmbedderMissing` when it is none of them.
     """
     if name == "hash":
         return HashEmbedder()
-    folder = models / name
+    plain = name.removesuffix(INT8)
+    folder = models / plain
     if not folder.is_dir():
-        folder = Path(name).expanduser()
+        folder = Path(plain).expanduser()
     if not folder.is_dir():
-        folder = _from_hub(name, models)
-    return SentenceEmbedder(folder, name=Path(name).name if Path(name).is_dir() else name)
+        folder = _from_hub(plain, models)
+    short = Path(plain).name if Path(plain).is_dir() else plain
+    if name == plain:
+        return SentenceEmbedder(folder, short, devices)
+    from indexer.int8 import Int8Embedder  # there this module is needed
+
+    return Int8Embedder(folder, short + INT8, len(devices) or 1, models / "int8")
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model in a folder."""
+    """A sentence-transformers model in a folder, once per device."""
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
-        """Raises `EmbedderMissing` when the folder holds no model with a fast tokenizer."""
+    def __init__(self, folder: Path, name: str | None = None, devices: Sequence[str] = ()) -> None:
+        """`devices` as torch names them, one replica each; none given: the best this machine has.
+
+        Raises `EmbedderMissing` when the folder holds no model with a fast tokenizer.
+        """
         self._folder = folder
         self.name = name or folder.name
+        self._devices: tuple[str | None, ...] = tuple(devices) or (None,)
         self._loading = threading.Lock()
         self._queue = threading.Lock()
-        self._encoding = threading.Lock()
-        self._model: SentenceTransformer | None = None
+        self._free: queue.SimpleQueue[Replica] = queue.SimpleQueue()
+        self._replicas: tuple[Replica, ...] = ()
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._cutting = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises bare Exception
             raise EmbedderMissing(
                 f"{folder} holds no usable tokenizer.json: run `fewshot models fetch`, "
                 "or name a sentence-transformers folder"
             ) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        for tokenizer in (
+            self._tokenizer,
+            self._cutting,
+        ):  # the second one cuts to the window, once it is ready
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+        self._specials = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
     @cached_property
     def digest(self) -> str:
@@ -84,7 +108,7 @@ class SentenceEmbedder:
             config = json.loads(pooling.read_bytes())
             if "word_embedding_dimension" in config:
                 return int(config["word_embedding_dimension"])
-        return int(self._loaded().get_embedding_dimension() or 0)
+        return int(load_model(self._folder).get_embedding_dimension() or 0)
 
     @cached_property
     def max_tokens(self) -> int:
@@ -92,8 +116,8 @@ class SentenceEmbedder:
         config = self._folder / "sentence_bert_config.json"
         length = json.loads(config.read_bytes()).get("max_seq_length") if config.exists() else None
         if not length:
-            length = self._loaded().max_seq_length or 512
-        return int(length) - self._tokenizer.num_special_tokens_to_add(is_pair=False)
+            length = load_model(self._folder).max_seq_length or 512
+        return int(length) - self._specials
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens not included."""
@@ -120,53 +144,128 @@ class SentenceEmbedder:
         return known / letters if letters else 1.0
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        """Unit rows, shape (n, dimension). A query waits for one batch at most."""
+        """Unit rows, shape (n, dimension), equal up to rounding however texts are batched.
+
+        A query waits for one batch at most.
+        """
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda at: -len(texts[at]))  # a batch is padded to its longest
-        for start in range(0, len(order), _BATCH):
-            some = order[start : start + _BATCH]
-            rows[some] = self._vectors(self._loaded().encode_document, [texts[at] for at in some])
+        if not texts:
+            return rows
+        replicas = self._ready()
+        tokens = [encoding.ids for encoding in self._cutting.encode_batch_fast(list(texts))]
+        batches = batched([len(ids) for ids in tokens], replicas[0].batch_tokens)
+
+        def fill(batch: list[int]) -> None:
+            with self._turn() as replica:
+                rows[batch] = replica.embed([texts[at] for at in batch], [tokens[at] for at in batch])
+
+        if len(replicas) == 1 or len(batches) == 1:
+            for batch in batches:
+                fill(batch)
+        else:
+            with ThreadPoolExecutor(len(replicas), thread_name_prefix="replica") as pool:
+                list(pool.map(fill, batches))
         return rows
 
     def query(self, text: str) -> Vectors:
         """One unit vector, shape (dimension,)."""
-        return np.asarray(self._vectors(self._loaded().encode_query, [text])[0])
-
-    def _vectors(self, encode: Any, texts: list[str]) -> Vectors:
-        with self._turn():
-            rows = encode(
-                texts,
-                batch_size=len(texts),
-                show_progress_bar=False,
-                convert_to_numpy=True,
-                normalize_embeddings=True,
-            )
-        return np.asarray(rows, dtype=np.float32)
+        self._ready()
+        tokens = self._cutting.encode_batch_fast([text])[0].ids
+        with self._turn() as replica:
+            return replica.query(text, tokens)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One at a time, because the fast tokenizer keeps its padding in itself.
+    def _turn(self) -> Iterator[Replica]:
+        """A replica, for one thread.
 
-        Whoever waits for the model holds the queue, so a thread that embeds many batches cannot
-        take the next turn before one that came in the meantime.
+        Whoever waits for one holds the queue, so a thread that embeds many batches cannot take the
+        next turn before one that came in the meantime.
         """
         with self._queue:
-            self._encoding.acquire()
+            replica = self._free.get()
         try:
-            yield
+            yield replica
         finally:
-            self._encoding.release()
+            self._free.put(replica)
 
-    def _loaded(self) -> "SentenceTransformer":
+    def _ready(self) -> tuple[Replica, ...]:
         with self._loading:
-            if self._model is None:
-                from huggingface_hub.utils.tqdm import disable_progress_bars
+            if not self._replicas:
+                self._cutting.enable_truncation(self.max_tokens + self._specials)
+                self._replicas = self._open()
+                for replica in self._replicas:
+                    self._free.put(replica)
+            return self._replicas
 
-                disable_progress_bars()  # transformers asks this before it draws one for the weights
-                from sentence_transformers import SentenceTransformer
+    def _open(self) -> tuple[Replica, ...]:
+        return tuple(_TorchReplica(self._folder, device, self._cutting) for device in self._devices)
 
-                self._model = SentenceTransformer(str(self._folder), local_files_only=True)
-            return self._model
+
+class _TorchReplica:
+    """All modules of a sentence-transformers model."""
+
+    def __init__(self, folder: Path, device: str | None, tokenizer: Tokenizer) -> None:
+        import torch
+
+        self._model = load_model(folder, device)
+        self._plain = is_plain(self._model, tokenizer)
+        on_cpu = self._model.device.type == "cpu"
+        threads = min(torch.get_num_threads(), _MOST_THREADS)
+        self.batch_tokens = _CPU_TOKENS * threads if on_cpu else _GPU_TOKENS
+
+    def embed(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> Vectors:
+        if not self._plain:
+            return self._unit_rows(self._model.encode_document, texts)
+        import torch
+
+        ids, mask = padded(tokens, self._model.tokenizer.pad_token_id or 0)
+        with torch.inference_mode():
+            features = {
+                "input_ids": torch.from_numpy(ids).to(self._model.device),
+                "attention_mask": torch.from_numpy(mask).to(self._model.device),
+            }
+            rows = torch.nn.functional.normalize(self._model(features)["sentence_embedding"].float())
+            return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+
+    def query(self, text: str, tokens: Sequence[int]) -> Vectors:
+        if self._plain:
+            return np.asarray(self.embed([text], [tokens])[0])
+        return np.asarray(self._unit_rows(self._model.encode_query, [text])[0])
+
+    def _unit_rows(self, encode: Any, texts: Sequence[str]) -> Vectors:
+        rows = encode(list(texts), batch_size=len(texts), show_progress_bar=False, normalize_embeddings=True)
+        return np.asarray(rows, dtype=np.float32)
+
+
+def load_model(
+    folder: Path, device: str | None = None, attention: str | None = None
+) -> "SentenceTransformer":
+    """The model in a folder, ready to embed; on the best device there is, or on the one named.
+
+    `attention` is an implementation that transformers knows, if not its own choice.
+    """
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # transformers asks this before it draws one for the weights
+    from sentence_transformers import SentenceTransformer
+
+    model: SentenceTransformer = SentenceTransformer(
+        str(folder),
+        device=device,
+        local_files_only=True,
+        model_kwargs={"attn_implementation": attention} if attention else None,
+    )
+    return model.eval()
+
+
+def is_plain(model: "SentenceTransformer", tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer alone prepares a text as the model does: nothing is put in front of it."""
+    if any(model.prompts.values()) or model.tokenizer.padding_side != "right":
+        return False
+    prepared = model.preprocess([_SAMPLE])
+    ids = prepared["input_ids"][0].tolist() if "input_ids" in prepared else []
+    kinds = prepared.get("token_type_ids")
+    return bool(ids == tokenizer.encode(_SAMPLE).ids and (kinds is None or not kinds.any()))
 
 
 def _from_hub(name: str, models: Path) -> Path:

@@ -48,7 +48,7 @@ def test_facts_about_the_default_model_need_no_torch(model):
     assert (model.name, model.dimension, model.max_tokens) == ("all-minilm-l6-v2", 384, 254)
     assert model.count(["two words", ""]) == [2, 0]
     assert len(model.digest) == 64
-    assert model._model is None
+    assert model._replicas == ()
 
 
 @with_model
@@ -76,3 +76,30 @@ def test_rows_come_in_the_order_of_the_texts_and_threads_may_ask(model):
         thread.join()
     for at, row in found.items():
         assert row @ rows[at] > 0.999
+
+
+@pytest.mark.slow
+@with_model
+def test_rows_are_those_of_the_library_itself(model):
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["", "short", "a longer text about ducks " * 9, "longer than the window " * 120]
+    library = SentenceTransformer(str(MODEL), local_files_only=True)
+    expected = library.encode_document(texts, normalize_embeddings=True)
+    assert np.abs(model.passages(texts) - expected).max() < 1e-5
+    assert (
+        np.abs(model.query(texts[2]) - library.encode_query([texts[2]], normalize_embeddings=True)).max()
+        < 1e-5
+    )
+
+
+@pytest.mark.slow
+@with_model
+def test_two_replicas_embed_what_one_does(model):
+    both = SentenceEmbedder(MODEL, devices=("cpu", "cpu"))
+    texts = [f"text {n} " * (n % 60 + 1) for n in range(300)]
+    rows = both.passages(texts)
+    assert len(both._replicas) == 2
+    assert both._free.qsize() == 2  # each was given back
+    assert both.digest == model.digest
+    assert np.abs(rows - model.passages(texts)).max() < 1e-5
