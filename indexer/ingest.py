@@ -7,9 +7,9 @@ any interruption; the next run skips it by digest.
 import hashlib
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +22,11 @@ from indexer.catalogue import Catalogue
 from indexer.compaction import merge_when_many
 from indexer.errors import Unreadable
 from indexer.passages import context, indexed, readable
-from indexer.publishing import File, Finished, Prepared, publish, writer
+from indexer.publishing import File, Finished, Prepared, cancel, error_code, publish, writer
 from indexer.records import Chunk, Document, Problem, Store
 from indexer.seams import Embedder, Reader, Splitter, Vectors
 from indexer.sources import Source, digest, find, parts, printable
+from indexer.stopping import never
 
 BATCH_CHUNKS = 512  # published together: a quarter of a minute's embedding on two cores
 SLICE = 128  # texts embedded between two signs of progress
@@ -41,6 +42,7 @@ class Summary:
     unchanged: int  # files skipped because their content is known
     errors: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    cancelled: bool = False  # stopped before its end
 
 
 class Watch(Protocol):
@@ -72,21 +74,33 @@ def ingest(
     read: Reader,
     split: Splitter,
     watch: Watch,
+    *,
+    only: Collection[Path] | None = None,
+    stop: Callable[[], bool] = never,
 ) -> Summary:
     """Make the files under `paths` searchable in the store, which is created if there is none.
 
-    Raises `SourceMissing`, `EmbedderMismatch`, `StoreBusy`; trouble with single documents is in the summary.
+    With `only`, of all files under the paths just these, or those below them, are looked at. When `stop`
+    says so, what is at hand is published and the rest is left for the next run. Raises `SourceMissing`,
+    `EmbedderMismatch`, `StoreBusy`; trouble with single documents is in the summary.
     """
     sources = find(paths)
+    if only is not None:
+        sources = [source for source in sources if not {source.path, *source.path.parents}.isdisjoint(only)]
     store = catalogue.claim(store_name, embedder)
     watch.found(len(sources))
     with writer(catalogue, store):
         desk = _Desk(catalogue, store, embedder, watch)
         with closing(_ahead(_items(catalogue, store, sources, embedder, read, split))) as items:
+            stopped = False
             for item in items:
+                if stopped := stop():
+                    break
                 desk.take(item)
         desk.publish()
-        return desk.summary()
+        if stopped:
+            cancel(catalogue, store)
+        return replace(desk.summary(), cancelled=stopped)
 
 
 class _Desk:
@@ -169,7 +183,7 @@ def _items(
             sha256, size = digest(source.path)
         except OSError as error:
             file = File(printable(source.path), source.name, "", 0)
-            yield Finished(file, (f"cannot be read: {error.strerror}",), (), None)
+            yield Finished(file, (f"cannot be read: {error.strerror}",), (), None, "server_error")
             continue
         if known.get(printable(source.path)) == sha256:
             yield Unchanged(source.name)
@@ -200,7 +214,7 @@ def _documents(
                 break
             reading = read(part.data, file.filename, part.first_line)
         except (Unreadable, OSError) as error:
-            yield Finished(file, (*errors, str(error)), tuple(warnings), None)
+            yield Finished(file, (*errors, str(error)), tuple(warnings), None, error_code(error))
             return
         errors += reading.errors
         warnings += reading.warnings

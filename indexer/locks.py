@@ -8,6 +8,9 @@ from pathlib import Path
 
 from indexer.errors import StoreBusy
 
+WRITER = ".writer"  # in a store's folder: the lock of who publishes
+REQUEST = ".cancel"  # beside it: whoever publishes is asked to end
+
 
 @contextmanager
 def held(path: Path, otherwise: str) -> Iterator[None]:

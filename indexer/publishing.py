@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sqlalchemy as sa
@@ -12,9 +12,10 @@ from ulid import ULID
 from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
+from indexer.duplicates import hand_over, repeat
 from indexer.errors import Unreadable, UnsupportedFormat
 from indexer.generations import add_segment, advance, describe, record, series_folder
-from indexer.locks import held
+from indexer.locks import REQUEST, WRITER, held
 from indexer.postgres import sole
 from indexer.records import Chunk, Document, Store
 from indexer.seams import Ids, Vectors
@@ -52,6 +53,7 @@ class Finished:
     warnings: tuple[str, ...]
     keys: frozenset[str] | None  # None: the file failed as a whole, its old documents stay
     code: str = "invalid_file"  # of the last error, if there is one; see `error_code`
+    repeats: str | None = None  # source of the file that has the documents of these very bytes
 
     @property
     def state(self) -> str:
@@ -82,7 +84,8 @@ def writer(catalogue: Catalogue, store: Store) -> Iterator[None]:
         if catalogue.engine.dialect.name == "postgresql":
             stack.enter_context(sole(catalogue.engine, store.id, busy))
         folder = stores_folder(catalogue.data, store.id)
-        stack.enter_context(held(folder / ".writer", busy))
+        stack.enter_context(held(folder / WRITER, busy))
+        (folder / REQUEST).unlink(missing_ok=True)  # it meant an earlier run
         sweep(folder, _named(catalogue, store))
         yield
 
@@ -118,10 +121,20 @@ def publish(
             buried += bury(connection, live_documents(connection, file_id, {item.key}), number)
             _insert(connection, store, file_id, item, number, remaining)
         for end in finished:
-            buried += _finish(connection, _file_row(connection, store, end.file, known), end, number)
+            buried += _finish(connection, store, _file_row(connection, store, end.file, known), end, number)
         if changes:
             record(connection, store, number, len(ids) - buried)
     return number
+
+
+def cancel(catalogue: Catalogue, store: Store) -> None:
+    """Mark the files whose reading did not come to its end. For the store's writer alone."""
+    files = schema.files
+    begun = sa.and_(files.c.store_id == store.id, files.c.state == "in_progress")
+    with writing(catalogue.engine) as connection:
+        connection.execute(
+            sa.update(files).where(begun).values(state="cancelled", updated_at=int(time.time()))
+        )
 
 
 def _reserve(catalogue: Catalogue, many: int) -> Ids:
@@ -154,7 +167,7 @@ def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[s
         return known[file.source]
     files = schema.files
     mine = sa.and_(files.c.store_id == store.id, files.c.source == file.source)
-    file_id = connection.execute(sa.select(files.c.id).where(mine)).scalar()
+    row = connection.execute(sa.select(files.c.id, files.c.sha256).where(mine)).first()
     now = {
         "sha256": file.sha256,
         "size_bytes": file.size_bytes,
@@ -164,14 +177,18 @@ def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[s
         "last_error": sa.null(),
         "updated_at": int(time.time()),
     }
-    if file_id is None:
+    if row is None:
         file_id = f"file-{ULID()}"
-        row = {"id": file_id, "store_id": store.id, "source": file.source, "created_at": int(time.time())}
-        connection.execute(files.insert(), {**row, **now, "filename": file.filename})
+        new = {"id": file_id, "store_id": store.id, "source": file.source, "created_at": int(time.time())}
+        connection.execute(files.insert(), {**new, **now, "filename": file.filename})
     else:
+        file_id = str(row.id)
+        if row.sha256 != file.sha256:
+            hand_over(connection, file_id)  # another path may still say what this one said
+            now["same_as"] = sa.null()
         connection.execute(sa.update(files).where(mine).values(**now, filename=file.filename))
     known[file.source] = file_id
-    return str(file_id)
+    return file_id
 
 
 def _insert(
@@ -219,9 +236,11 @@ def _insert(
         connection.execute(sa.update(files).where(files.c.id == file_id).values(chunks=more))
 
 
-def _finish(connection: sa.Connection, file_id: str, end: Finished, number: int) -> int:
+def _finish(connection: sa.Connection, store: Store, file_id: str, end: Finished, number: int) -> int:
     """Write down how the file ended; documents it no longer has are buried. How many chunks."""
     files, documents = schema.files, schema.documents
+    if end.repeats is not None and not repeat(connection, store.id, file_id, end.file.sha256, end.repeats):
+        end = replace(end, errors=(f"the same content as {end.repeats}, which left: ingest it again",))
     last = {"code": end.code, "message": end.errors[-1]} if end.errors else None
     connection.execute(
         sa.update(files)

@@ -2,10 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from indexer.commands.options import cache_option, data_option, embedder_option, opened_catalogue, tells
+
+if TYPE_CHECKING:
+    from indexer.ingest import Summary
 
 
 @click.command()
@@ -20,40 +24,95 @@ from indexer.commands.options import cache_option, data_option, embedder_option,
     help="auto, static:800/400 (size/overlap) or parent:128/512 (chunk/passage), in the embedder's tokens; "
     "a store keeps what it began with.  [default: auto]",
 )
+@click.option("--sync", is_flag=True, help="Files that left the given folders leave the store.")
+@click.option("--watch", "follow", is_flag=True, help="Go on: ingest again whenever files change.")
 @tells
 def ingest(
-    paths: tuple[Path, ...], store: str, data: Path, cache: Path, embedder: str, chunking: str | None
+    paths: tuple[Path, ...],
+    store: str,
+    data: Path,
+    cache: Path,
+    embedder: str,
+    chunking: str | None,
+    sync: bool,
+    follow: bool,
 ) -> None:
     """Make files and folders searchable: documents, slides, sheets, books, mail, pages, data, code, archives.
 
     Unchanged files are skipped, changed ones replace what they were, an interrupted run goes on
-    where it stopped. Exit code 1 if any document could not be read.
+    where it stopped. Ctrl-C or SIGTERM publishes what is at hand and ends, with exit code 130; a second one
+    ends at once. Exit code 1 if any document could not be read.
     """
+    from indexer import watching
     from indexer.chunking import parsed, settle
     from indexer.embedding import open_embedder
     from indexer.ingest import ingest as run
     from indexer.progress import Bar, Lines
     from indexer.sandbox import Sandbox
     from indexer.splitting import Splitting
+    from indexer.stopping import Requested, Stop
+    from indexer.syncing import leave
     from indexer.windows import reaching
 
     asked = parsed(chunking) if chunking else None
     sandbox = Sandbox()
+    stop = Stop(
+        lambda: click.echo("ending: what is at hand is published first; again to end at once", err=True)
+    )
     try:
-        with opened_catalogue(data) as catalogue, Bar() if sys.stderr.isatty() else Lines() as watch:
+        with opened_catalogue(data) as catalogue, stop:
             opened = open_embedder(embedder, cache.expanduser() / "models")
-            kept = settle(catalogue, catalogue.claim(store, opened), asked)
+            claimed = catalogue.claim(store, opened)
+            kept = settle(catalogue, claimed, asked)
             opened = reaching(opened, kept)
-            summary = run(catalogue, store, paths, opened, sandbox, Splitting(kept), watch)
+            requested = Requested(catalogue, claimed)
+
+            def once(only: frozenset[Path] | None) -> "Summary":
+                with Bar() if sys.stderr.isatty() else Lines() as watch:
+                    summary = run(
+                        catalogue,
+                        store,
+                        paths,
+                        opened,
+                        sandbox,
+                        Splitting(kept),
+                        watch,
+                        only=only,
+                        stop=lambda: stop() or requested(),
+                    )
+                _tell(summary, store)
+                if sync and not summary.cancelled:
+                    gone = leave(catalogue, catalogue.store(store), paths)
+                    click.echo(f"{gone.files if gone else 0} files left '{store}'")
+                return summary
+
+            def again(only: frozenset[Path] | None) -> None:
+                once(only)
+
+            if follow:
+                watching.follow(paths, again, stop.event, _complain)
+                return
+            summary = once(None)
     finally:
         sandbox.close()
+    if summary.cancelled:
+        sys.exit(130)
+    if summary.errors:
+        sys.exit(1)
+
+
+def _tell(summary: "Summary", store: str) -> None:
     click.echo(
         f"{summary.documents} documents, {summary.chunks} chunks added to '{store}'; "
         f"{summary.unchanged} files unchanged"
     )
+    if summary.cancelled:
+        click.echo("cancelled: that much is published; the same command goes on from there")
     for problem in summary.warnings:
         click.echo(f"warning: {problem.name}: {problem.message}", err=True)
     for problem in summary.errors:
         click.echo(f"error: {problem.name}: {problem.message}", err=True)
-    if summary.errors:
-        sys.exit(1)
+
+
+def _complain(error: Exception) -> None:
+    click.echo(f"error: {error}; trying again", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from indexer.commands.cancelling import cancel
 from indexer.commands.deleting import delete, purge
 from indexer.commands.migrating import discard, migrate, rollback
 from indexer.commands.options import data_option, opened_catalogue, tells
@@ -90,5 +91,5 @@ def _tell_file(file: "FileStatus") -> None:
     click.echo(f"  {file.state}  {file.source}  {file.id}, {file.chunks} chunks{copy}, {when}{said}")
 
 
-for command in (delete, purge, migrate, rollback, discard):
+for command in (cancel, delete, purge, migrate, rollback, discard):
     stores.add_command(command)

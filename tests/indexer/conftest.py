@@ -85,10 +85,12 @@ def put(catalogue: Catalogue, folder: Path, embedder: CountingEmbedder) -> Put:
         return read(data, name, first_line)
 
     def run(
-        *paths: Path, store: str = "docs", watch: Watching | None = None, by: Embedder | None = None
+        *paths: Path, store: str = "docs", watch: Watching | None = None, by: Embedder | None = None, **more
     ) -> Summary:
         chosen = paths or (folder,)
-        return ingest(catalogue, store, chosen, by or embedder, reading, Splitting(), watch or Watching())
+        return ingest(
+            catalogue, store, chosen, by or embedder, reading, Splitting(), watch or Watching(), **more
+        )
 
     return run
 
