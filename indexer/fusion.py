@@ -3,17 +3,20 @@
 Order: a weighted sum of both legs' scores, each divided by its own best (a convex combination:
 Bruch, Gai, Ingber 2023). The weight of the dense leg falls with the doubt that it knows anything
 about this question, so that it cannot drag down a keyword leg that does. Reciprocal ranks cannot
-express that doubt; docs/decisions/0111-indexer-fusion.md has the measurements.
+express that doubt. The best of the sum are then read: half of what the keyword leg weighs goes to how
+closely a text follows the question's wording. docs/decisions/0111-indexer-fusion.md has the measurements.
 Score: the probability of relevance fitted on 14 judged collections, made to follow the order.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from indexer.records import Ranked
 
 FEW = 64  # chunks; of fewer, the scores' distribution says nothing
+READ = 64  # of the best that are read
+_LEAST_CLOSE = 0.1  # closeness that a best text must have to count as fully close
 _LEAST_MET = 0.15  # share of the query a best keyword match must meet to count as a full match
 _STEP = 1e-6  # scores differ at least by this
 
@@ -42,34 +45,54 @@ class Keyword(NamedTuple):
 
 
 def fuse(
-    dense: Dense | None, keyword: Keyword | None, weights: tuple[float, float] = (1.0, 1.0)
+    dense: Dense | None,
+    keyword: Keyword | None,
+    weights: tuple[float, float] = (1.0, 1.0),
+    read: Callable[[Sequence[int]], Mapping[int, float]] | None = None,
 ) -> list[tuple[int, float]]:
     """(id, probability of relevance) best first; equal sums by id, so that order is never chance.
 
-    `weights` (dense, keyword; above 0) move the order towards a leg; equal ones leave it.
+    `weights` (dense, keyword; above 0) move the order towards a leg; equal ones leave it. `read` is
+    asked, where there are both legs, for the closeness (0..1) of the best `READ` ids to the question.
     """
     lean = weights[0] / sum(weights)  # 1/2 where nobody leans
-    sums: dict[int, float] = {}
+    near: dict[int, float] = {}
     cosines, trust = {}, 0.0
     if dense is not None and dense.ranked.ids:
         trust = dense.grasp * standing(dense.ranked.scores[0], dense.background) if keyword else 1.0
         cosines = dict(zip(dense.ranked.ids, dense.ranked.scores, strict=True))
         span = max(dense.ranked.scores[0] - dense.background.mean, 1e-6)
-        for row, cosine in cosines.items():
-            sums[row] = lean * trust * (cosine - dense.background.mean) / span
+        near = {
+            row: lean * trust * (cosine - dense.background.mean) / span for row, cosine in cosines.items()
+        }
+    met: dict[int, float] = {}
     shares: dict[int, float] = {}
+    worded = (1 - lean) * (2 - trust)
     if keyword is not None and keyword.ranked.ids:
         best = max(keyword.ranked.scores[0], _LEAST_MET * keyword.most)
         for row, score in zip(keyword.ranked.ids, keyword.ranked.scores, strict=True):
             shares[row] = score / keyword.most
-            sums[row] = sums.get(row, 0.0) + (1 - lean) * (2 - trust) * score / best
+            met[row] = worded * score / best
+    sums = {row: near.get(row, 0.0) + met.get(row, 0.0) for row in near.keys() | met.keys()}
     order = sorted(sums, key=lambda row: (-sums[row], row))
     if keyword is None:
         return [(row, _logistic(-5.7 + 8.9 * cosines[row])) for row in order]
     if dense is None:
         return [(row, _logistic(-3.7 + 10.4 * shares[row])) for row in order]
     floor = min(cosines.values(), default=0.0)  # an id the dense leg left out is not above it
-    return [(row, relevance(cosines.get(row, floor), trust, shares.get(row, 0.0))) for row in order]
+    if read is None or not order:
+        return [(row, relevance(cosines.get(row, floor), trust, shares.get(row, 0.0))) for row in order]
+    close = read(order[:READ])
+    full = max(_LEAST_CLOSE, max(close.values(), default=0.0))
+    for row, closeness in close.items():
+        sums[row] = near.get(row, 0.0) + met.get(row, 0.0) / 2 + worded / 2 * closeness / full
+    best_first = sorted(close, key=lambda row: (-sums[row], row))
+    best_first += [row for row in order if row not in close]
+    least = min(close.values(), default=0.0)  # nor is one that was not read closer than those
+    return [
+        (row, relevance(cosines.get(row, floor), trust, shares.get(row, 0.0), close.get(row, least)))
+        for row in best_first
+    ]
 
 
 def standing(best: float, background: Background) -> float:
@@ -84,12 +107,14 @@ def standing(best: float, background: Background) -> float:
     return _logistic(2 * (deviations - math.sqrt(2 * math.log(background.chunks)) + 0.5))
 
 
-def relevance(cosine: float, trust: float, share: float) -> float:
-    """Probability that a chunk with this evidence is relevant.
+def relevance(cosine: float, trust: float, share: float, close: float | None = None) -> float:
+    """Probability that a chunk with this evidence is relevant; `close` is None where nothing was read.
 
-    Logistic regression on the ten best hits of up to 200 questions of each of 14 judged collections.
+    Logistic regressions on the ten best hits of up to 200 questions of each of 14 judged collections.
     """
-    return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
+    if close is None:
+        return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
+    return _logistic(-2.85 + trust * (5.4 * cosine - 3.4) + 1.8 * share + 11.5 * close)
 
 
 def calibrate(evidence: Sequence[float]) -> list[float]:

@@ -56,7 +56,13 @@ _PASSAGES = (
     .where(schema.chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
 _WORDINGS = (
-    sa.select(schema.chunks.c.id, schema.documents.c.title, schema.chunks.c.text)
+    sa.select(
+        schema.chunks.c.id,
+        schema.documents.c.title,
+        schema.chunks.c.text,
+        schema.chunks.c.headings,
+        schema.chunks.c.lead,
+    )
     .join(schema.documents, schema.documents.c.id == schema.chunks.c.document_id)
     .where(schema.chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
@@ -87,7 +93,7 @@ def wordings(engine: sa.Engine, ids: Sequence[int]) -> dict[int, str]:
     with engine.connect() as connection:
         for at in range(0, len(ids), _MANY):
             rows = connection.execute(_WORDINGS, {"ids": ids[at : at + _MANY]})
-            found.update((row.id, indexed(row.title, row.text)) for row in rows)
+            found.update((row.id, indexed(row.title, row.text, row.headings, row.lead)) for row in rows)
     return {row: found[row] for row in ids if row in found}
 
 

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from indexer import fusion, keywords, vectors
+from indexer import fusion, keywords, lookup, vectors
 from indexer.attributes import check_kinds
 from indexer.candidates import MOST, as_hit, candidates, capped, reranked, unlike
 from indexer.catalogue import Catalogue
+from indexer.closeness import closeness
 from indexer.embedders import Embedders
 from indexer.errors import RerankerMissing
 from indexer.filters import Filter
@@ -100,7 +102,7 @@ class Searcher:
         if refine.rerank and self._reranker is None:
             raise RerankerMissing("no reranker is set up: name a cross-encoder's folder (--reranker)")
         mode = _leaning(mode, refine.weights)
-        known = {store.id: store for store in map(self._catalogue.store, stores)}
+        known = {store.id: store for store in lookup.stores(self._catalogue, stores)}
         held = [self._snapshots.newest(store) for store in known.values()]
         numbers = {snapshot.store_id: snapshot.number for snapshot in held}
         groups = self._groups(held, known, mode, refine.filter)
@@ -180,9 +182,15 @@ class Searcher:
                 dense[at] if dense else None,
                 fusion.Keyword(*pending[at].result()) if pending else None,
                 weights or (1.0, 1.0),
+                partial(self._read, queries[at]),
             )
             for at in range(len(queries))
         ]
+
+    def _read(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+        """Closeness of these chunks to the query; those that are gone are left out."""
+        texts = lookup.wordings(self._catalogue.engine, ids)
+        return dict(zip(texts, closeness(query, list(texts.values())).tolist(), strict=True))
 
     def _hits(
         self,

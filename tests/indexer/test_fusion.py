@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.fusion import Background, Dense, Keyword, calibrate, fuse, standing
+from indexer.fusion import READ, Background, Dense, Keyword, calibrate, fuse, standing
 from indexer.records import Ranked
 
 QUIET = Background(mean=0.1, deviation=0.1, chunks=1000)
@@ -54,6 +54,68 @@ def test_a_leg_that_grasps_nothing_changes_no_order(dense, keyword):
 def test_a_keyword_leg_without_matches_leaves_the_dense_order(dense):
     fused = fuse(Dense(ranked(dense), QUIET, 1.0), Keyword(Ranked((), ()), 2.0))
     assert [row for row, _ in fused] == list(ranked(dense).ids)
+
+
+closenesses = st.dictionaries(st.integers(1, 30), unit)
+
+
+@given(dense=legs, keyword=legs, grasp=unit, close=closenesses)
+def test_reading_loses_nothing_and_puts_what_was_read_first(dense, keyword, grasp, close):
+    asked = []
+
+    def read(rows):
+        asked.extend(rows)
+        return {row: close[row] for row in rows if row in close}
+
+    fused = fuse(Dense(ranked(dense), QUIET, grasp), Keyword(ranked(keyword), 2.0), read=read)
+    order = [row for row, _ in fused]
+    assert sorted(order) == sorted(asked) == sorted(dense.keys() | keyword.keys())
+    read_rows = [row for row in order if row in close]
+    assert order[: len(read_rows)] == read_rows
+    assert all(0 <= evidence <= 1 for _, evidence in fused)
+
+
+@given(dense=legs, keyword=legs, grasp=unit)
+def test_equal_closeness_changes_no_order_of_equal_keyword_scores(dense, keyword, grasp):
+    flat = dict.fromkeys(keyword, 1.0)
+    legs_ = Dense(ranked(dense), QUIET, grasp), Keyword(ranked(flat), 2.0)
+    apart = {row for row, _ in fuse(*legs_)} - flat.keys()
+    plain = [row for row, _ in fuse(*legs_) if row not in apart]
+    read = [row for row, _ in fuse(*legs_, read=lambda rows: dict.fromkeys(rows, 0.5)) if row not in apart]
+    assert read == plain
+
+
+@given(dense=legs, keyword=legs.filter(bool), grasp=unit, close=closenesses.filter(bool), more=unit)
+def test_a_text_that_is_closer_does_not_fall(dense, keyword, grasp, close, more):
+    legs_ = Dense(ranked(dense), QUIET, grasp), Keyword(ranked(keyword), 2.0)
+    known = sorted(dense.keys() | keyword.keys())
+    before = {row: close.get(row, 0.0) for row in known} | {known[0]: 0.0}
+    full = max(*before.values(), 0.1)
+    after = before | {known[0]: more * full}  # the best stays, so nobody else's share changes
+
+    def place(shares):
+        return [row for row, _ in fuse(*legs_, read=lambda rows: shares)].index(known[0])
+
+    assert place(after) <= place(before)
+
+
+def test_the_closer_of_two_equal_texts_comes_first_and_only_the_best_are_read():
+    scores = dict.fromkeys(range(1, READ + 11), 1.0)
+    close = {READ: 0.4, READ + 5: 1.0}
+    fused = fuse(
+        Dense(Ranked((), ()), QUIET, 1.0),
+        Keyword(ranked(scores), 2.0),
+        read=lambda rows: {row: close.get(row, 0.2) for row in rows},
+    )
+    assert [row for row, _ in fused] == [READ, *range(1, READ), *range(READ + 1, READ + 11)]
+
+
+def test_a_leg_alone_is_not_read():
+    def read(rows):
+        raise AssertionError("read")
+
+    assert fuse(Dense(ranked({1: 0.5}), QUIET, 1.0), None, read=read)
+    assert fuse(None, Keyword(ranked({1: 0.5}), 2.0), read=read)
 
 
 def test_both_legs_together_beat_either():
