@@ -6,7 +6,6 @@ rewrite of the whole per batch. A segment of which much is dead is rewritten alo
 """
 
 import math
-import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from indexer.generations import add_segment, advance, describe, fresh_name, reco
 from indexer.passages import indexed
 from indexer.records import Segment, Series, Store
 from indexer.seams import Ids, Vectors
-from indexer.segments import open_segment, stores_folder, write_segment
+from indexer.segments import open_segment, remove, stores_folder, write_segment
 from indexer.tombstones import retire
 
 FACTOR = 8
@@ -83,7 +82,7 @@ def merge(
         if searched:
             record(connection, store, number, 0)
     for old in merged:
-        shutil.rmtree(folder / old, ignore_errors=True)  # a row-less folder: swept later if this fails
+        remove(folder / old)  # a row-less folder: swept later if this fails
     return number
 
 

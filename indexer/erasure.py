@@ -1,6 +1,5 @@
 """What was deleted leaves the disk: vectors, keywords, rows, free pages, log and copies of the catalogue."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from indexer.generations import MIGRATING, series_folder
 from indexer.locks import held
 from indexer.publishing import writer
 from indexer.records import Store
-from indexer.segments import stores_folder, sweep
+from indexer.segments import remove, stores_folder, sweep
 from indexer.tombstones import retire
 from indexer.upgrading import backups
 
@@ -105,7 +104,7 @@ def _drop_folders(catalogue: Catalogue) -> None:
         known = set(connection.execute(sa.select(schema.stores.c.id)).scalars())
     for folder in folders:
         if folder.name not in known:
-            shutil.rmtree(folder)
+            remove(folder)
 
 
 def _drop_empty(connection: sa.Connection, store: Store) -> None:
@@ -133,7 +132,7 @@ def _drop_store(catalogue: Catalogue, store: Store) -> int:
             connection.execute(sa.delete(schema.segments).where(schema.segments.c.store_id == store.id))
         for folder in stores_folder(catalogue.data, store.id).iterdir():
             if folder.is_dir():
-                shutil.rmtree(folder)
+                remove(folder)
         some = sa.select(chunks.c.id).where(chunks.c.store_id == store.id).limit(_ROWS)
         mine = sa.select(files.c.id).where(files.c.store_id == store.id)
         few = sa.select(documents.c.id).where(documents.c.file_id.in_(mine)).limit(_ROWS)

@@ -6,7 +6,6 @@ A search takes segments of the store's current series only, so it sees the old v
 never both. The old ones stay until `discard`; `rollback` brings them up to date and goes back to them.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from indexer.publishing import writer
 from indexer.recall import Measured, measure
 from indexer.records import Series, Store
 from indexer.seams import Embedder
-from indexer.segments import stores_folder
+from indexer.segments import remove, stores_folder
 
 _AGAIN_SECONDS = 0.5  # between two tries to have the store to itself
 
@@ -108,7 +107,7 @@ def discard(catalogue: Catalogue, name: str) -> Series | None:
             connection.execute(sa.delete(schema.segments).where(schema.segments.c.series == series.id))
             connection.execute(sa.delete(schema.series).where(schema.series.c.id == series.id))
         for path in [folder / name for name in gone] + [folder / series_folder(series)]:
-            shutil.rmtree(path, ignore_errors=True)  # without a row they mean nothing, and are swept later
+            remove(path)  # without a row they mean nothing, and are swept later
         return series
 
 

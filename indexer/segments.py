@@ -14,7 +14,7 @@ from indexer.keywords import FOLDER, TantivyKeywords
 from indexer.machine import memory_bytes
 from indexer.records import FileDigest, Segment
 from indexer.seams import Ids, Vectors
-from indexer.vectors import INDEX, StoredVectors, choose, describe, is_rows, read, wanted, write
+from indexer.vectors import INDEX, StoredVectors, choose, describe, discard, is_rows, read, wanted, write
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
@@ -96,13 +96,19 @@ def describe_index(data: Path, segment: Segment) -> str:
     return describe(file.read_bytes() if INDEX in segment.files else None, segment.chunks)
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder of segments, and what a server outside holds of them."""
+    discard(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def sweep(folder: Path, published: frozenset[str]) -> list[str]:
     """Remove folders no catalogue row names: what an interrupted writer left. Their names."""
     if not folder.is_dir():
         return []
     orphans = [path for path in folder.iterdir() if path.is_dir() and path.name not in published]
     for path in orphans:
-        shutil.rmtree(path)
+        remove(path)
     return sorted(path.name for path in orphans)
 
 

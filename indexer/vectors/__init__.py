@@ -2,6 +2,7 @@
 
 from indexer.vectors.choice import Choice, Wanted, choose, wanted
 from indexer.vectors.flat import FlatVectors
+from indexer.vectors.milvus import discard
 from indexer.vectors.selection import NONE
 from indexer.vectors.several import nearest, nearest_each
 from indexer.vectors.stored import INDEX, StoredVectors, describe, is_rows, read, write
@@ -15,6 +16,7 @@ __all__ = [
     "Wanted",
     "choose",
     "describe",
+    "discard",
     "is_rows",
     "nearest",
     "nearest_each",

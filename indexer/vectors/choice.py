@@ -5,14 +5,15 @@ from typing import Any, Literal, NamedTuple
 
 from indexer.errors import IndexOptionRefused
 
-Kind = Literal["flat", "ivf", "hnsw", "cagra"]
+Kind = Literal["flat", "ivf", "hnsw", "cagra", "milvus"]
 Precision = Literal["float32", "float16"]
 Device = Literal["cpu", "cuda"]
 
-KINDS = ("auto", "flat", "ivf", "hnsw")  # cagra is built on a card when a store is opened there
+KINDS = ("auto", "flat", "ivf", "hnsw", "milvus")  # cagra is built on a card when a store is opened there
 PRECISIONS = ("auto", "float32", "float16")
 FEW = 50_000  # rows scanned in a few milliseconds: nothing is gained by guessing
 GPU_FLAT = 20_000_000  # rows that a card scans within the time a search takes anyway
+COLLECTION = 4_000  # rows worth a collection of their own in a Milvus server
 LINKS = 32  # of a graph's node; twice as many in its lowest layer
 DEGREE = 64  # of a CAGRA graph's node
 TARGET = 0.95
@@ -33,6 +34,7 @@ class Wanted(NamedTuple):
     kind: str = "auto"
     precision: str = "auto"
     recall: float = TARGET  # of the true ten nearest, on average
+    uri: str = ""  # of the Milvus server, for kind milvus alone
 
 
 def wanted(options: Mapping[str, object]) -> Wanted:
@@ -47,6 +49,8 @@ def wanted(options: Mapping[str, object]) -> Wanted:
         raise IndexOptionRefused(f"index precision '{asked.precision}' is none of {', '.join(PRECISIONS)}")
     if not isinstance(asked.recall, int | float) or not 0.5 <= asked.recall <= 1.0:
         raise IndexOptionRefused(f"index recall {asked.recall!r} is not a number from 0.5 to 1")
+    if not isinstance(asked.uri, str) or bool(asked.uri) != (asked.kind == "milvus"):
+        raise IndexOptionRefused("index kind 'milvus' and a uri, its server's address, belong together")
     return asked
 
 
@@ -64,6 +68,10 @@ def choose(rows: int, dimension: int, asked: Wanted, memory_bytes: int, device: 
 
 
 def _on_cpu(rows: int, size: int, asked: Wanted, memory_bytes: int) -> tuple[Kind, str]:
+    if asked.kind == "milvus":
+        if rows < COLLECTION:
+            return "flat", f"{rows:,} rows are too few for a collection of their own"
+        return "milvus", f"asked for: {asked.uri}"
     if asked.kind != "auto":
         for kind in ("flat", "ivf", "hnsw"):
             if kind == asked.kind:
@@ -105,7 +113,7 @@ def _on_card(rows: int, dimension: int, asked: Wanted, memory_bytes: int) -> Cho
 def _parameters(kind: Kind, rows: int) -> Mapping[str, int]:
     if kind == "ivf":  # lists ~ 4 sqrt(n), faiss's guidelines
         return {"lists": max(1, min(65_536, round(4 * rows**0.5), rows // 40))}
-    return {"links": LINKS} if kind == "hnsw" else {}
+    return {"links": LINKS} if kind in ("hnsw", "milvus") else {}
 
 
 def _size(size_bytes: int) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 
 from indexer.errors import StoreDamaged
 from indexer.seams import Ids, Vectors
-from indexer.vectors import graph, lists
+from indexer.vectors import graph, lists, milvus
 from indexer.vectors.calibration import calibrate
 from indexer.vectors.choice import Choice, Wanted
 from indexer.vectors.graph import Graph
 from indexer.vectors.lists import Lists
+from indexer.vectors.milvus import Collection
 from indexer.vectors.scan import Rows, widen
 from indexer.vectors.several import Shortcut
 
@@ -29,9 +30,10 @@ _OLD_ABOUT: Mapping[str, Any] = {
     "why": "written by release 0.1",
     "recall": 1.0,
 }
-_BUILDERS: dict[str, tuple[type[Graph] | type[Lists], tuple[str, ...]]] = {
+_BUILDERS: dict[str, tuple[type[Graph] | type[Lists] | type[Collection], tuple[str, ...]]] = {
     "hnsw": (Graph, graph.FILES),
     "ivf": (Lists, lists.FILES),
+    "milvus": (Collection, milvus.FILES),
 }
 
 
@@ -58,12 +60,19 @@ def write(folder: Path, ids: Ids, vectors: Vectors, choice: Choice, wanted: Want
     rows.tofile(folder / ROWS[choice.precision])
     about: dict[str, Any] = {**choice._asdict(), "recall": 1.0}
     if choice.kind in _BUILDERS:
-        builder = _BUILDERS[choice.kind][0]
-        shortcut = builder.build(rows, *choice.parameters.values())
+        shortcut = _build(rows, choice, wanted)
         about["recall"] = calibrate(shortcut, rows, wanted.recall)
         about["parameters"] = {**choice.parameters, shortcut.knob: shortcut.effort}
         shortcut.dump(folder)
     (folder / INDEX).write_text(json.dumps(about, indent=1))
+
+
+def _build(rows: Rows, choice: Choice, wanted: Wanted) -> Graph | Lists | Collection:
+    if choice.kind == "ivf":
+        return Lists.build(rows, choice.parameters["lists"])
+    if choice.kind == "milvus":
+        return Collection.build(rows, choice.parameters["links"], wanted.uri)
+    return Graph.build(rows, choice.parameters["links"])
 
 
 def read(folder: Path, contents: Mapping[str, bytes], dimension: int) -> StoredVectors:
