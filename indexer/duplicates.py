@@ -90,6 +90,10 @@ class Owners:
             if row.same_as in sources:
                 self.repeats(row.source, sources[row.same_as])
 
+    def contents(self) -> set[Content]:
+        """All that is known to be in the store."""
+        return set(self._owner)
+
     def has(self, content: Content) -> str | None:
         """The source that has it, if it is known to have it still."""
         owner = self._owner.get(content)
@@ -110,7 +114,7 @@ class Owners:
         if source in self._repeated:
             self._heirs[self._repeated.pop(source)].discard(source)
         content = self._content.pop(source, None)
-        if content is None or self._owner[content] != source:
+        if content is None or self._owner.get(content) != source:
             return False
         del self._owner[content]
         heirs = self._heirs.pop(source, set())

@@ -108,6 +108,8 @@ def _tell(summary: "Summary", store: str) -> None:
     )
     if summary.cancelled:
         click.echo("cancelled: that much is published; the same command goes on from there")
+    for problem in summary.repeated:
+        click.echo(f"{problem.name}: {problem.message}")
     for problem in summary.warnings:
         click.echo(f"warning: {problem.name}: {problem.message}", err=True)
     for problem in summary.errors:

@@ -16,7 +16,10 @@ from indexer.search import Searcher
 from indexer.verification import findings
 
 ROWS = 800
-CODE = "import indexer.ingest as i; i.BATCH_CHUNKS = 50; from indexer.commands.ingest import ingest; ingest()"
+CODE = (
+    "import indexer.ingest as i; i.BATCH_CHUNKS, i.BATCH_SECONDS = 50, 0; "
+    "from indexer.commands.ingest import ingest; ingest()"
+)
 
 
 def start(corpus, data) -> subprocess.Popen[str]:
