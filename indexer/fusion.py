@@ -114,7 +114,7 @@ def relevance(cosine: float, trust: float, share: float, close: float | None = N
     """
     if close is None:
         return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
-    return _logistic(-2.85 + trust * (5.4 * cosine - 3.4) + 1.8 * share + 11.5 * close)
+    return _logistic(-2.85 + trust * (5.4 * cosine - 3.4) + 3.0 * share + 10.0 * close)
 
 
 def calibrate(evidence: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 Each segment is an immutable tantivy index of its own. So that scores mean the same in all of
 them, a query's terms are weighted by the inverse document frequency over all segments together.
+Indexes of release 0.1.0, which stemmed English only, are searched by the terms they were written with.
 """
 
 import math
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from indexer.errors import StoreDamaged
 from indexer.records import Ranked
 from indexer.seams import Ids
-from indexer.words import words
+from indexer.words import SCRIPTS, words
 
 FOLDER = "keywords"
 NONE = np.empty(0, dtype=np.int64)
@@ -26,17 +27,26 @@ REMEMBERED = 50_000  # terms whose frequency in an index is kept
 _HEAP_BYTES = 32_000_000
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
-_SCHEMA = (
-    tantivy.SchemaBuilder()
-    .add_integer_field("id", indexed=True, fast=True)
-    .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
-    .build()
-)
-_STEM = (
-    tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
-    .filter(tantivy.Filter.stemmer("english"))
-    .build()
-)
+_FIELD, _FIELD_0_1_0 = "stems", "terms"
+
+
+def _schema(field: str) -> tantivy.Schema:
+    return (
+        tantivy.SchemaBuilder()
+        .add_integer_field("id", indexed=True, fast=True)
+        .add_text_field(field, tokenizer_name="whitespace", index_option="freq")
+        .build()
+    )
+
+
+def _stemmer(language: str) -> tantivy.TextAnalyzer:
+    stemmer = tantivy.Filter.stemmer(language)
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).filter(stemmer).build()
+
+
+_SCHEMAS = {field: _schema(field) for field in (_FIELD, _FIELD_0_1_0)}
+_ENGLISH = _stemmer("english")
+_STEMMERS = {language: _stemmer(language) for language in SCRIPTS}
 
 
 class Scored(NamedTuple):
@@ -47,8 +57,20 @@ class Scored(NamedTuple):
 
 
 def terms(text: str) -> list[str]:
-    """Index terms of a text: words of any script, English ones stemmed."""
-    return _STEM.analyze(" ".join(words(text)))
+    """Index terms of a text: words of any script, stemmed by the rules for theirs, Latin ones as English."""
+    return _stemmed(words(text))
+
+
+def _stemmed(found: Sequence[str]) -> list[str]:
+    line = " ".join(found)
+    stems = _ENGLISH.analyze(line)
+    for language, script in SCRIPTS.items():
+        if script.search(line):
+            at = [place for place, word in enumerate(found) if script.search(word)]
+            theirs = _STEMMERS[language].analyze(" ".join(found[place] for place in at))
+            for place, stem in zip(at, theirs, strict=True):
+                stems[place] = stem
+    return stems
 
 
 class TantivyKeywords:
@@ -61,7 +83,7 @@ class TantivyKeywords:
         """
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._index = tantivy.Index(_SCHEMA, path=str(folder))
+            self._index, self._field = _opened(folder)
             self._searcher = self._index.searcher()
         except (ValueError, OSError) as error:
             raise StoreDamaged(f"{folder} is not a readable keyword index") from error
@@ -74,7 +96,8 @@ class TantivyKeywords:
         for row, text in zip(ids.tolist(), texts, strict=True):
             document = tantivy.Document()
             document.add_integer("id", row)
-            document.add_text("terms", " ".join(terms(text)))
+            found = words(text)
+            document.add_text(self._field, " ".join(self.spelled(_stemmed(found), found)))
             writer.add_document(document)
         self._commit(writer)
 
@@ -94,13 +117,17 @@ class TantivyKeywords:
         """Texts in the index."""
         return self._searcher.num_docs
 
+    def spelled(self, stems: Sequence[str], found: Sequence[str]) -> list[str]:
+        """The terms of these words in this index, given the words and their stems."""
+        return list(stems) if self._field == _FIELD else _ENGLISH.analyze(" ".join(found))
+
     def frequency(self, term: str) -> int:
         """Texts that contain the term."""
         found = self._frequency.get(term)
         if found is None:
             if len(self._frequency) > REMEMBERED:
                 self._frequency.clear()
-            found = self._frequency[term] = self._searcher.doc_freq("terms", term)
+            found = self._frequency[term] = self._searcher.doc_freq(self._field, term)
         return found
 
     def ids(self) -> Ids:
@@ -111,13 +138,14 @@ class TantivyKeywords:
 
     def scores(self, weights: dict[str, float], top: int, hidden: Ids, allowed: Ids | None) -> Scored:
         """The best `top` visible texts; weights multiply tantivy's own BM25. Both id lists are sorted."""
+        schema, field = _SCHEMAS[self._field], self._field
         clauses = [
-            (tantivy.Occur.Should, _boosted(tantivy.Query.term_query(_SCHEMA, "terms", term, "freq"), weight))
+            (tantivy.Occur.Should, _boosted(tantivy.Query.term_query(schema, field, term, "freq"), weight))
             for term, weight in weights.items()
         ]
         query = tantivy.Query.boolean_query(clauses)
         if allowed is not None and _are_few(allowed, top, self.size):
-            ids = tantivy.Query.term_set_query(_SCHEMA, "id", allowed.tolist())
+            ids = tantivy.Query.term_set_query(schema, "id", allowed.tolist())
             query = tantivy.Query.boolean_query(
                 [(tantivy.Occur.Must, query), (tantivy.Occur.Must, tantivy.Query.const_score_query(ids, 0.0))]
             )
@@ -157,22 +185,38 @@ def match(
     The second value is the sum of (k1 + 1) · idf over the query's terms, the limit of BM25
     when every term is repeated for ever; a score divided by it says how much of the query was met.
     """
-    wanted = Counter(terms(query))
+    found_words = words(query)
+    stems = _stemmed(found_words)
+    wanted = Counter(stems)
     total = sum(segment.size for segment in segments)
     if not wanted or not total or top <= 0:
         return Ranked((), ()), 0.0
-    local = [{term: segment.frequency(term) for term in wanted} for segment in segments]
+    spelled = [dict(zip(stems, segment.spelled(stems, found_words), strict=True)) for segment in segments]
+    local = [
+        {term: segment.frequency(own) for term, own in names.items()}
+        for segment, names in zip(segments, spelled, strict=True)
+    ]
     everywhere = {term: sum(frequencies[term] for frequencies in local) for term in wanted}
     rarest = sorted(wanted, key=lambda term: (everywhere[term], term))[:MOST_TERMS]
     weight = {term: wanted[term] * _idf(total, everywhere[term]) for term in rarest}
     found: list[Scored] = []
-    for segment, frequencies in zip(segments, local, strict=True):
+    for segment, names, frequencies in zip(segments, spelled, local, strict=True):
         boosts = {
-            term: weight[term] / _idf(segment.size, frequencies[term]) for term in rarest if frequencies[term]
+            names[term]: weight[term] / _idf(segment.size, frequencies[term])
+            for term in rarest
+            if frequencies[term]
         }
         if boosts:
             found.append(segment.scores(boosts, top, hidden, allowed))
     return _best(found, top), _SATURATION * sum(weight.values())
+
+
+def _opened(folder: Path) -> tuple[tantivy.Index, str]:
+    """The index in the folder and the field its terms are in; tantivy refuses another schema."""
+    try:
+        return tantivy.Index(_SCHEMAS[_FIELD], path=str(folder)), _FIELD
+    except ValueError:
+        return tantivy.Index(_SCHEMAS[_FIELD_0_1_0], path=str(folder)), _FIELD_0_1_0
 
 
 def _best(found: Sequence[Scored], top: int) -> Ranked:

@@ -11,6 +11,12 @@ CJK = (  # kana, Han, Hangul: ranges for a character class
     "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
     "\U00020000-\U0003ffff"
 )
+# Scripts whose words are stemmed by the rules of the language most written in them. The rules need
+# only be the same for questions and texts: a Ukrainian word loses its ending by the Russian ones too.
+SCRIPTS = {
+    "russian": re.compile("[\u0400-\u052f]"),
+    "arabic": re.compile("[\u0600-\u06ff\u0750-\u077f]"),
+}
 _RUNS = re.compile(rf"([{CJK}]+)|([^\W_{CJK}]+)")
 
 

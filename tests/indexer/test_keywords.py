@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,43 @@ def test_words_of_every_script():
     assert terms("Running VACCINES") == ["run", "vaccin"]
     assert words("中文字 abc１２") == ["中", "文", "字", "中文", "文字", "abc12"]
     assert words("Привет, мир!") == ["привет", "мир"]
+
+
+def test_words_are_stemmed_by_the_rules_for_their_script():
+    assert terms("столица столицы Running") == ["столиц", "столиц", "run"]
+    assert terms("الكتاب كتاب") == ["كتاب", "كتاب"]
+    assert terms("running в столице of 東京") == ["run", "в", "столиц", "of", "東", "京", "東京"]
+
+
+@given(st.text("Run в العربيةнг 京é1 ", max_size=30))
+def test_every_word_has_a_term(text):
+    assert len(terms(text)) == len(words(text))
+
+
+def test_an_index_of_release_0_1_0_is_found_by_the_words_it_was_written_with(tmp_path):
+    schema = (
+        tantivy.SchemaBuilder()
+        .add_integer_field("id", indexed=True, fast=True)
+        .add_text_field("terms", tokenizer_name="whitespace", index_option="freq")
+        .build()
+    )
+    folder = tmp_path / "old"
+    folder.mkdir()
+    writer = tantivy.Index(schema, path=str(folder)).writer(32_000_000, 1)
+    for row, text in ((1, "столицы duck"), (2, "столица duck")):
+        document = tantivy.Document()
+        document.add_integer("id", row)
+        document.add_text("terms", text)
+        writer.add_document(document)
+    writer.commit()
+    writer.wait_merging_threads()
+    old, new = TantivyKeywords(folder), TantivyKeywords(tmp_path / "new")
+    assert old.match("столицы", 10).ids == (1,)
+    new.add(np.array([3, 4]), ["столице", "погода"])
+    assert set(match([old, new], "столицы ducks", 10)[0].ids) == {1, 2, 3}
+    old.add(np.array([5]), ["Столицы running"])
+    assert set(old.match("столицы", 10).ids) == {1, 5}
+    assert old.match("runs", 10).ids == (5,)
 
 
 @pytest.fixture(scope="module")
