@@ -5,9 +5,9 @@ time, open files and, where the host allows it, without a network.
 """
 
 import os
+import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,16 +22,29 @@ BASE_SECONDS = 10.0
 SECONDS_PER_MIB = 1.0
 MOST_SECONDS = 300.0
 MOST_BYTES = 256 << 20
+MOST_SERVERS = 4
+
+
+def servers_here() -> int:
+    """How many documents are worth reading at once: a core is left to what embeds them."""
+    return max(1, min(MOST_SERVERS, (os.cpu_count() or 1) - 1))
 
 
 class Sandbox:
-    """A `Reader` that survives whatever it reads. Calls from several threads take turns."""
+    """A `Reader` that survives whatever it reads. Calls from several threads share the fork servers."""
 
-    def __init__(self, base_seconds: float = BASE_SECONDS) -> None:
+    def __init__(self, base_seconds: float = BASE_SECONDS, servers: int = 1) -> None:
+        """At most `servers` documents are read at once; a fork server starts when it is first needed."""
         self._base_seconds = base_seconds
-        self._turn = threading.Lock()
-        self._server: subprocess.Popen[bytes] | None = None
-        self.isolated = False  # whether readers are cut off from the network; known after a start
+        self._servers = [_Server() for _ in range(servers)]
+        self._free: queue.LifoQueue[_Server] = queue.LifoQueue()  # the warm one first
+        for server in reversed(self._servers):
+            self._free.put(server)
+
+    @property
+    def isolated(self) -> bool:
+        """Whether readers are cut off from the network; known after the first document."""
+        return any(server.isolated for server in self._servers)
 
     def __call__(self, data: bytes, name: str, first_line: int = 1) -> Reading:
         """All documents in `data`; raises a subclass of `Unreadable`."""
@@ -41,21 +54,35 @@ class Sandbox:
             )
         seconds = min(MOST_SECONDS, self._base_seconds + SECONDS_PER_MIB * len(data) / (1 << 20))
         request = orjson.dumps({"name": name, "first_line": first_line, "seconds": seconds})
-        with self._turn:
-            try:
-                answer = self._ask(request, data)
-            except (OSError, EOFError) as error:
-                self._stop()
-                raise errors.ReaderStopped("the reading process died; ingest the file again") from error
+        server = self._free.get()
+        try:
+            answer = server.ask(request, data)
+        except (OSError, EOFError) as error:
+            server.stop()
+            raise errors.ReaderStopped("the reading process died; ingest the file again") from error
+        finally:
+            self._free.put(server)
         return _reading(answer)
 
     def close(self) -> None:
-        """Stop the fork server."""
-        with self._turn:
-            self._stop()
+        """Stop the fork servers, each after the document it is reading."""
+        for _ in self._servers:
+            server = self._free.get()
+            server.stop()
+        for server in reversed(self._servers):
+            self._free.put(server)
 
-    def _ask(self, request: bytes, data: bytes) -> dict[str, Any]:
-        server = self._server or self._start()
+
+class _Server:
+    """One fork server, for one thread at a time."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.isolated = False
+
+    def ask(self, request: bytes, data: bytes) -> dict[str, Any]:
+        """Its answer; raises OSError or EOFError when it died."""
+        server = self.process or self._start()
         assert server.stdin is not None  # opened with PIPE
         server.stdin.write(HEADER.pack(len(request), len(data)) + request)
         server.stdin.write(data)
@@ -87,18 +114,19 @@ class Sandbox:
             env=environment,
             start_new_session=True,
         )
-        self._server = server
+        self.process = server
         self.isolated = bool(self._receive(server)["isolated"])
         return server
 
-    def _stop(self) -> None:
-        server, self._server = self._server, None
+    def stop(self) -> None:
+        """The end of its input ends a living one; one that does not listen is killed."""
+        server, self.process = self.process, None
         if server is None:
             return
         for pipe in (server.stdin, server.stdout):
             if pipe is not None:
                 with suppress(OSError):  # what a dead server did not read cannot be flushed
-                    pipe.close()  # the end of its input ends a living one
+                    pipe.close()
         try:
             server.wait(timeout=1)
         except subprocess.TimeoutExpired:

@@ -48,14 +48,15 @@ def ingest(
     from indexer.embedding import open_embedder
     from indexer.ingest import ingest as run
     from indexer.progress import Bar, Lines
-    from indexer.sandbox import Sandbox
+    from indexer.sandbox import Sandbox, servers_here
     from indexer.splitting import Splitting
     from indexer.stopping import Requested, Stop
     from indexer.syncing import leave
     from indexer.windows import reaching
 
     asked = parsed(chunking) if chunking else None
-    sandbox = Sandbox()
+    readers = servers_here()
+    sandbox = Sandbox(servers=readers)
     stop = Stop(
         lambda: click.echo("ending: what is at hand is published first; again to end at once", err=True)
     )
@@ -77,6 +78,7 @@ def ingest(
                         sandbox,
                         Splitting(kept),
                         watch,
+                        readers=readers,
                         only=only,
                         stop=lambda: stop() or requested(),
                     )

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_reader_that_takes_too_long_is_killed_and_the_next_document_is_read():
 
 def test_a_dead_fork_server_fails_one_document_and_is_replaced(sandbox):
     sandbox(b"warm up", "a.txt")
-    os.kill(sandbox._server.pid, signal.SIGKILL)
+    os.kill(sandbox._servers[0].process.pid, signal.SIGKILL)
     with pytest.raises(ReaderStopped):
         sandbox(b"unlucky", "b.txt")
     assert sandbox(b"lucky", "c.txt").documents[0].text == "lucky"
@@ -67,3 +68,24 @@ def test_the_seconds_of_a_busy_child_are_those_of_the_processor(sandbox):
         pass
     assert _processor_seconds(os.getpid()) >= before >= 0
     assert _processor_seconds(2**22 + 1) == 0.0
+
+
+def test_several_servers_read_at_once_and_a_dead_one_fails_its_document_alone():
+    several = Sandbox(servers=3)
+    try:
+        slow = b"<html>" + b"<p>ducks</p>" * 20_000
+        with ThreadPoolExecutor(3) as threads:
+            readings = list(threads.map(lambda n: several(slow, f"{n}.html"), range(6)))
+        assert len({reading.documents[0].text for reading in readings}) == 1
+        running = [server.process.pid for server in several._servers if server.process is not None]
+        assert len(running) > 1
+        os.kill(running[0], signal.SIGKILL)
+        outcomes = []
+        with ThreadPoolExecutor(3) as threads:
+            for future in [threads.submit(several, b"text", "a.txt") for _ in range(9)]:
+                outcomes.append(type(future.exception()))
+        assert outcomes.count(ReaderStopped) <= 1
+        assert set(outcomes) <= {ReaderStopped, type(None)}
+    finally:
+        several.close()
+    assert all(server.process is None for server in several._servers)
