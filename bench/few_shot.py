@@ -1,11 +1,12 @@
 """The few-shot bar: do the nearest worked examples beat random ones, and none at all?
 
-    python -m bench.few_shot --data PACK --model FOLDER --embedder FOLDER [--items 200] [--json OUT]
+    python -m bench.few_shot --data PACK --model FOLDER --embedder FOLDER [--poolings 2] [--items 200]
 
 A PACK is a folder with `dev/train.jsonl`, `dev/test.jsonl` (rows of id, text, label_name). The template is
 the shipped one whose label ids are the pack's label names. Demos come from the train part, questions from
 the test part; a demo that says the same as the question is never shown. Labels are compared by the log
-probability of their first token, raw; the column `batch` shows the same scores after batch calibration.
+probability of their first token, raw; the column `batch` shows the same scores after batch calibration,
+and `vote` how often the label that most of the shown demos carry is right without the model.
 Exit code 1 when the bar is missed. Intervals: 95 %, bootstrap over items (and over seeds within an item).
 """
 
@@ -14,8 +15,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +25,15 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.scorer import TransformersScorer
+from indexer.embedding import open_embedder
 from prompts.calibration import calibrated, mean_probabilities
 from prompts.demos import Picked, Pool
 from prompts.layout import lay_out
-from prompts.records import Format, Message, Template
+from prompts.records import Template
 from prompts.seams import Count, Embed, Score
 from prompts.templates import Library
+from prompts.vectors import evened
 
 RESAMPLES = 5000
 SEED = 7  # of the bootstrap and of the choice of a subset
@@ -47,6 +52,7 @@ class Scored(NamedTuple):
     name: str
     logprobs: NDArray[np.float64]  # (seeds, items, labels)
     prompt_tokens: float  # mean
+    vote: float | None  # accuracy of the demos' most frequent label, ties shared; None without demos
 
 
 def run_condition(
@@ -67,7 +73,17 @@ def run_condition(
             tokens.append(prompt.tokens)
             results.append(score(prompt.messages, labels))
     shape = (len(picks), len(pack.test), len(labels))
-    return Scored(name, np.array(results).reshape(shape), float(np.mean(tokens)))
+    gold = [label for _, label in pack.test] * len(picks)
+    votes = [vote(picked, label) for picked, label in zip(chain(*picks), gold, strict=True) if picked.demos]
+    share = float(np.mean(votes)) if votes else None
+    return Scored(name, np.array(results).reshape(shape), float(np.mean(tokens)), share)
+
+
+def vote(picked: Picked, label: str) -> float:
+    """Whether most of the demos carry the label: 1, or a half and less where several are as frequent."""
+    counts = Counter(demo.label for demo in picked.demos)
+    first = [one for one, count in counts.items() if count == max(counts.values())]
+    return (label in first) / len(first)
 
 
 def compare(
@@ -121,6 +137,7 @@ def report(pack: Pack, template: Template, scored: Sequence[Scored]) -> dict[str
             "per_seed": correct[one.name].mean(axis=1).tolist(),
             "batch": float(np.mean([right(calibrated(s, mean_probabilities(s))) for s in one.logprobs])),
             "prompt_tokens": one.prompt_tokens,
+            "vote": one.vote,
         }
         for one in scored
     ]
@@ -144,14 +161,15 @@ def report(pack: Pack, template: Template, scored: Sequence[Scored]) -> dict[str
 def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['pack']}: {result['items']} items, {result['template']} ({result['digest'][:12]})",
-        f"{'condition':<22}{'accuracy':>9}  {'95 % interval':<18}{'batch':>6}{'tokens':>8}  per seed",
+        f"{'condition':<22}{'accuracy':>9}  {'95 % interval':<18}{'batch':>6}{'vote':>6}{'tokens':>8}  seeds",
     ]
     for row in result["rows"]:
         mean, low, high = row["accuracy"]
         seeds = " ".join(f"{value:.3f}" for value in row["per_seed"]) if len(row["per_seed"]) > 1 else ""
+        voted = "" if row["vote"] is None else f"{row['vote']:.3f}"
         lines.append(
             f"{row['condition']:<22}{mean:>9.3f}  {f'{low:.3f} .. {high:.3f}':<18}"
-            f"{row['batch']:>6.3f}{row['prompt_tokens']:>8.0f}  {seeds}"
+            f"{row['batch']:>6.3f}{voted:>6}{row['prompt_tokens']:>8.0f}  {seeds}"
         )
     for name, (mean, low, high) in result["differences"].items():
         lines.append(f"{name:<22}{mean:>+9.3f}  {low:+.3f} .. {high:+.3f}")
@@ -161,7 +179,9 @@ def table(result: dict[str, Any]) -> str:
 # --- reading the packs
 
 
-def read_pack(folder: Path, items: int | None, embed: Embed, embedder: str, cache: Path) -> Pack:
+def read_pack(
+    folder: Path, items: int | None, embed: Embed, embedder: str, cache: Path, label_weight: float
+) -> Pack:
     train = cache / f"{folder.name}.jsonl"
     rows = [json.loads(line) for line in (folder / "dev" / "train.jsonl").open(encoding="utf-8")]
     demos = [
@@ -174,7 +194,7 @@ def read_pack(folder: Path, items: int | None, embed: Embed, embedder: str, cach
     if items is not None and items < len(test):
         chosen = np.random.default_rng(SEED).permutation(len(test))[:items]
         test = [test[at] for at in sorted(chosen)]
-    pool = Pool.load(train, embed=embed, embedder=embedder)
+    pool = Pool.load(train, embed=embed, embedder=embedder, label_weight=label_weight)
     return Pack(folder.name, pool, test, embed([text for text, _ in test]))
 
 
@@ -186,70 +206,6 @@ def template_for(pack: Pack) -> Template:
     raise click.ClickException(f"no shipped template has the labels {', '.join(sorted(map(str, names)))}")
 
 
-# --- a stand-in for the served engine: plain transformers, one prompt at a time
-
-
-class TransformersScorer:
-    """First-token label scores in float32; the state of the prefix shared with the last prompt is kept."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        torch.set_num_threads(threads)
-        self._torch = torch
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        loading: Any = AutoModelForCausalLM  # its types do not survive strict checking
-        self._model = loading.from_pretrained(folder, dtype=torch.float32).eval()
-        self.format: Format = "chat"
-        self.context_tokens = int(self._model.config.max_position_embeddings)
-        self._ids: list[int] = []
-        self._state: Any = None
-
-    def ids(self, messages: Sequence[Message]) -> list[int]:
-        if self.format == "plain":
-            return list(self._tokenizer.encode("".join(message.text for message in messages)))
-        turns = [{"role": message.role, "content": message.text} for message in messages]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return len(self.ids(messages))
-
-    def __call__(self, messages: Sequence[Message], labels: Sequence[str]) -> list[float]:
-        before = " " if self.format == "plain" else ""  # "Sentiment:" is followed by " positive"
-        first = [self._tokenizer.encode(before + label, add_special_tokens=False)[0] for label in labels]
-        if len(set(first)) < len(first):
-            raise ValueError(f"two of the labels {', '.join(labels)} begin with the same token")
-        ids = self.ids(messages)
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids, self._ids, strict=False))
-        shared = min(len(list(same)), len(ids) - 1)
-        if self._state is not None and shared < len(self._ids):
-            self._state.crop(shared - len(self._ids))  # a negative number of tokens to take off the end
-        with self._torch.inference_mode():
-            out = self._model(
-                input_ids=self._torch.tensor([ids[shared if self._state is not None else 0 :]]),
-                past_key_values=self._state,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        self._ids, self._state = ids, out.past_key_values
-        logprobs = out.logits[0, -1].float().log_softmax(-1)
-        return [float(logprobs[token]) for token in first]
-
-
-def sentence_embedder(folder: Path) -> Embed:
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(folder), device="cpu")
-
-    def embed(texts: Sequence[str], /) -> NDArray[np.float32]:
-        vectors = model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(vectors, dtype=np.float32)
-
-    return embed
-
-
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -257,6 +213,8 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--data", type=FOLDER, multiple=True, required=True, help="A pack; repeatable.")
 @click.option("--model", type=FOLDER, required=True, help="A Hugging Face folder.")
 @click.option("--embedder", type=FOLDER, required=True, help="A sentence-transformers folder.")
+@click.option("--poolings", default=1, show_default=True, help="As demos.poolings in the settings.")
+@click.option("--label-weight", default=0.8, show_default=True, help="As demos.label_weight.")
 @click.option("--items", type=int, help="Questions per pack, drawn once; all by default.")
 @click.option("--shots", default=8, show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(11, 23, 37), show_default=True)
@@ -269,6 +227,8 @@ def main(
     data: tuple[Path, ...],
     model: Path,
     embedder: Path,
+    poolings: int,
+    label_weight: float,
     items: int | None,
     shots: int,
     seeds: tuple[int, ...],
@@ -276,14 +236,15 @@ def main(
     cache: Path | None,
     out: Path | None,
 ) -> None:
-    scorer, embed = TransformersScorer(model, threads), sentence_embedder(embedder)
-    print(f"{model.name}, float32; {embedder.name}; {shots} demos, nearest last; seeds {seeds}")
+    scorer, opened = TransformersScorer(model, threads), open_embedder(str(embedder), embedder.parent)
+    embed, digest = evened(opened.passages, poolings), f"{opened.digest}/{poolings}"
+    print(f"{model.name}, float32; {embedder.name}, labels {label_weight}; {shots} demos; seeds {seeds}")
     results = []
     with tempfile.TemporaryDirectory() as fresh:
         folder = cache or Path(fresh)
         folder.mkdir(parents=True, exist_ok=True)
         for path in data:
-            pack = read_pack(path, items, embed, embedder.name, folder)
+            pack = read_pack(path, items, embed, digest, folder, label_weight)
             template = template_for(pack)
             scorer.format = template.layout.format
             room = scorer.context_tokens - template.budget.reserve

@@ -15,6 +15,7 @@ from prompts.fields import Fields
 from prompts.lint import findings, rendered
 from prompts.records import Example, Prompt, Template
 from prompts.sections import example as read_example
+from prompts.shallow import POOLINGS, write_embedder
 from prompts.templates import SHIPPED, Library
 from prompts.templates import lock as lock_folder
 
@@ -96,6 +97,16 @@ def lock(folder: Path) -> None:
     """Lock the versions in FOLDER that are final: from then on their wording cannot change."""
     added = lock_folder(folder)
     click.echo(f"locked {', '.join(added)}" if added else "every version is locked already")
+
+
+@prompts.command()
+@click.argument("model", type=FOLDER)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--layers", type=click.IntRange(min=1), required=True, help="How many, from the input on.")
+def embedder(model: Path, out: Path, layers: int) -> None:
+    """Write the first layers of the decoder in the folder MODEL to OUT: an embedder for worked examples."""
+    write_embedder(model, out, layers)
+    click.echo(f"{out}: name it in demos.embedder, with demos.poolings = {POOLINGS}")
 
 
 def _values(path: Path) -> Example:

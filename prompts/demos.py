@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prompts.discriminant import label_nearness
 from prompts.errors import PoolError
 from prompts.listing import Listing, parse_lines, same_text
 from prompts.records import Demo, DemoPolicy, Order, Strategy
@@ -31,12 +32,18 @@ class Pool:
         *,
         vectors: NDArray[np.float32] | None = None,
         embed: Embed | None = None,
+        label_weight: float = 0.0,
     ) -> None:
+        """`label_weight` (0..1): how far `nearest` goes by what the labels teach (`prompts.discriminant`)."""
         self.demos = listing.demos
         self.digest = listing.digest
         self.duplicates = listing.duplicates
         self._vectors = None if vectors is None else checked(vectors, len(self.demos))
         self._embed = embed
+        labels = [demo.label for demo in self.demos]
+        self._by_label = (
+            None if self._vectors is None else label_nearness(self._vectors, labels, label_weight)
+        )
         # a draw serves every question, and hashing a large pool costs more than the rest of a request
         self._drawn = lru_cache(maxsize=16)(lambda seed: by_hash(self.demos, seed, self.digest))
         self._hashes = [same_text(demo.input) for demo in self.demos]
@@ -46,7 +53,13 @@ class Pool:
 
     @classmethod
     def load(
-        cls, path: Path, *, embed: Embed | None = None, embedder: str = "", cache: Path | None = None
+        cls,
+        path: Path,
+        *,
+        embed: Embed | None = None,
+        embedder: str = "",
+        cache: Path | None = None,
+        label_weight: float = 0.0,
     ) -> Pool:
         """The pool in a JSONL file. With `embed`, inputs are embedded once and kept in the folder `cache`.
 
@@ -59,7 +72,7 @@ class Pool:
             return cls(listing)
         beside = (cache or path.parent) / f"{path.stem}.vectors"
         vectors = vectors_of(listing.demos, listing.digest, embed=embed, embedder=embedder, beside=beside)
-        return cls(listing, vectors=vectors, embed=embed)
+        return cls(listing, vectors=vectors, embed=embed, label_weight=label_weight)
 
     def __len__(self) -> int:
         return len(self.demos)
@@ -85,6 +98,7 @@ class Pool:
         """
         itself = same_text(question)
         cosines: NDArray[np.float32] | None = None
+        nearness: NDArray[np.float32] | None = None
         match strategy:
             case "none":
                 return Picked((), ())
@@ -93,18 +107,20 @@ class Pool:
             case "random":
                 ranked = self._drawn(seed)
             case "nearest":
-                cosines = self._cosines(question, vector)
-                ranked = by_nearness(cosines, self._id_ranks)
+                vectors, vector = self._vectors_for(question, vector)
+                cosines = vectors @ vector
+                nearness = cosines if self._by_label is None else self._by_label(vector, cosines)
+                ranked = by_nearness(nearness, self._id_ranks)
 
         def allowed(at: int) -> bool:
             far = max_distance is not None and cosines is not None and 1 - cosines[at] > max_distance
             return not far and self._hashes[at] != itself
 
         taken = take(ranked, self.demos, count, allowed=allowed, per_label=per_label)
-        if cosines is None:
+        if nearness is None:
             return self._picked(taken, [float(-rank) for rank in range(len(taken))])
         rows = arranged(taken, order)
-        return self._picked(rows, [float(cosines[at]) for at in rows])
+        return self._picked(rows, [float(nearness[at]) for at in rows])
 
     def follow(self, policy: DemoPolicy, question: str, vector: NDArray[np.float32] | None = None) -> Picked:
         """Pick as a template's or an arm's policy says."""
@@ -122,7 +138,10 @@ class Pool:
     def _picked(self, rows: list[int], scores: list[float]) -> Picked:
         return Picked(tuple(self.demos[at] for at in rows), tuple(scores))
 
-    def _cosines(self, question: str, vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def _vectors_for(
+        self, question: str, vector: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The pool's vectors, shape (n, d), and the question's, shape (d,)."""
         if self._vectors is None:
             raise PoolError("nearest demonstrations need vectors: load the pool with an embedder")
         if vector is None:
@@ -135,4 +154,4 @@ class Pool:
                 f"the question's vector has the shape {vector.shape}, the pool's have ({wanted},)"
             )
         # explicitly float32: a float64 vector would copy the whole pool
-        return self._vectors @ vector.astype(np.float32, copy=False)
+        return self._vectors, vector.astype(np.float32, copy=False)

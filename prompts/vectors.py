@@ -46,6 +46,24 @@ def checked(vectors: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     return vectors
 
 
+def evened(embed: Embed, parts: int) -> Embed:
+    """The same vectors with their `parts` equal stretches brought to one length, and unit rows again.
+
+    For embedders that join several poolings of unlike lengths, so that each counts alike.
+    """
+
+    def even(texts: Sequence[str], /) -> NDArray[np.float32]:
+        rows = np.asarray(embed(texts), dtype=np.float32)
+        if rows.shape[1] % parts:
+            raise PoolError(f"a vector of {rows.shape[1]} numbers is not made of {parts} equal poolings")
+        stretches = rows.reshape(len(rows), parts, -1)
+        lengths = np.maximum(np.linalg.norm(stretches, axis=2, keepdims=True), np.finfo(np.float32).tiny)
+        even_rows: NDArray[np.float32] = (stretches / (lengths * np.float32(parts**0.5))).reshape(rows.shape)
+        return even_rows
+
+    return embed if parts == 1 else even
+
+
 def _read(array: Path, manifest: Path, wanted: dict[str, object]) -> NDArray[np.float32] | None:
     if not (manifest.is_file() and array.is_file()):
         return None

@@ -102,6 +102,16 @@ class Retrieval(Section):
     threads: int = Field(4, ge=1, description="searches at once")
 
 
+class Demos(Section):
+    embedder: str | None = Field(
+        None, description="of the worked examples alone, named likewise; default retrieval.embedder"
+    )
+    poolings: int = Field(1, ge=1, description="poolings the embedder joins in a vector, to be weighed alike")
+    label_weight: float = Field(
+        0.8, ge=0, le=1, description="how far nearest examples go by what the pool's labels teach; 0: by text"
+    )
+
+
 class Limits(Section):
     output_tokens: int = Field(1024, ge=1, description="max_tokens when nobody says otherwise")
     echo_logprobs: bool = Field(True, description="allow echo with logprobs on /v1/completions")
@@ -119,6 +129,7 @@ class Settings(Section):
     auth: Auth = Field(default_factory=Auth)
     engine: Engine = Field(default_factory=Engine)
     retrieval: Retrieval = Field(default_factory=Retrieval)
+    demos: Demos = Field(default_factory=Demos)
     limits: Limits = Field(default_factory=Limits)
     journal: Journal = Field(default_factory=Journal)
 

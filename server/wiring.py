@@ -15,6 +15,7 @@ from indexer.seams import Embedder, Reranker
 from indexer.search import Searcher
 from prompts.demos import Pool
 from prompts.templates import Library
+from prompts.vectors import evened
 from server.admission import Admission
 from server.app import Opened, Options
 from server.auth import Door
@@ -66,7 +67,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             engine=engine,
             retriever=retriever,
             library=Library.load(*([paths.templates] if paths.templates else [])),
-            demos=PoolDemos(_pool(paths.demos, embedder, paths.data), partial(embedders.query, embedder)),
+            demos=_demos(settings, embedders, embedder),
             journal=journal,
             admission=admission,
             metrics=metrics,
@@ -130,7 +131,19 @@ def _reranker(folder: str | None) -> Reranker | None:
     return open_reranker(Path(folder).expanduser()) if folder else None
 
 
-def _pool(file: Path | None, embedder: Embedder, data: Path) -> Pool | None:
+def _demos(settings: Settings, embedders: Embedders, embedder: Embedder) -> PoolDemos:
+    file, knobs = settings.paths.demos, settings.demos
     if file is None:
-        return None
-    return Pool.load(file, embed=embedder.passages, embedder=embedder.digest, cache=data / "pools")
+        return PoolDemos(None)
+    if knobs.embedder is not None:
+        embedder = open_embedder(knobs.embedder, settings.paths.cache / "models")
+    embed = evened(embedder.passages, knobs.poolings)
+    pool = Pool.load(
+        file,
+        embed=embed,
+        embedder=embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}",
+        cache=settings.paths.data / "pools",
+        label_weight=knobs.label_weight,
+    )
+    shared = knobs.embedder is None and knobs.poolings == 1  # the search's vector of the question serves here
+    return PoolDemos(pool, partial(embedders.query, embedder) if shared else None)

@@ -11,6 +11,7 @@ from prompts.demos import Pool
 from prompts.errors import PoolError, PoolInvalid
 from prompts.listing import parse_lines
 from prompts.records import DemoPolicy
+from prompts.vectors import evened
 
 TOPICS = ("cat", "dog", "rain", "snow")
 
@@ -162,3 +163,20 @@ def test_vectors_are_asked_for_in_words():
         pool_of().pick("cat", 1, vector=np.ones(3, dtype=np.float32))
     with pytest.raises(PoolError, match="unit vectors"):
         Pool(parse_lines(LINES, "here"), vectors=np.ones((5, 4), dtype=np.float32))
+
+
+@given(st.lists(st.lists(st.floats(0.1, 9), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_evened_poolings_weigh_alike(rows):
+    given_rows = np.array(rows, dtype=np.float32)
+    even = evened(lambda texts: given_rows, 2)(["x"] * len(rows))
+    np.testing.assert_allclose(np.linalg.norm(even, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(even[:, :3], axis=1), 0.5**0.5, atol=1e-5)
+    np.testing.assert_allclose(
+        even[:, 0] * given_rows[:, 1], even[:, 1] * given_rows[:, 0], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_vectors_not_made_of_so_many_poolings_are_refused():
+    with pytest.raises(PoolError, match="3 equal poolings"):
+        evened(embed, 3)(["cat"])
+    assert evened(embed, 1) is embed
