@@ -47,6 +47,45 @@ def test_a_clean_second_run_exits_0_and_adds_nothing(call, folder):
     assert "0 documents, 0 chunks added to 'docs'; 1 files unchanged" in again.stdout
 
 
+def test_a_search_can_be_filtered_capped_and_spread(call, folder):
+    rows = [{"id": f"d{n}", "text": f"ducks swim {'often ' * n}", "year": 2018 + n} for n in range(6)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call(ingest, str(folder), "--store", "docs")
+
+    def found(*options: str) -> list[str]:
+        result = call(search, "ducks", "--store", "docs", "--json", *options)
+        assert result.exit_code == 0, result.output
+        return sorted(hit["external_id"] for hit in json.loads(result.stdout)["hits"])
+
+    assert found("--filter", "year >= 2022") == ["d4", "d5"]
+    assert found("--filter", "year >= 2020", "--filter", "year != 2021") == ["d2", "d4", "d5"]
+    assert found("--filter", '{"type": "in", "key": "year", "value": [2018]}') == ["d0"]
+    assert len(found("--mmr", "0.5", "--per-file", "1", "--lean", "0.2")) == 6
+    assert found("--threshold", "1") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--filter", "year"], "--filter[0] 'year' is no filter: write KEY = VALUE"),
+        (["--filter", "a = 1", "--filter", '{"type": "like"}'], "--filter[1].type must be one of eq"),
+        (
+            ["--filter", "n = many"],
+            "--filter[0].value compares 'n', which holds number values, with a string",
+        ),
+        (["--rerank"], "no reranker is set up"),
+        (["--rerank", "--reranker", "/no/such"], "no readable config.json"),
+        (["--mmr", "2"], "0<=x<=1"),
+    ],
+)
+def test_what_a_search_cannot_do_it_says(call, folder, options, said):
+    (folder / "rows.jsonl").write_text('{"id": "a", "text": "ducks", "n": 1}\n')
+    call(ingest, str(folder), "--store", "docs")
+    result = call(search, "ducks", "--store", "docs", *options)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+
+
 def test_refusals_name_the_way_out(call, folder):
     assert call(ingest, str(folder / "gone"), "--store", "docs").exit_code == 1
     assert "fewshot stores" in call(search, "x", "--store", "nowhere").stderr
