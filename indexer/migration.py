@@ -162,6 +162,8 @@ def _publish(catalogue: Catalogue, store: Store, series: Series, measured: Measu
             )
         )
         record(connection, moved, number, 0)
+        left = sa.update(table).where(table.c.id == store.series, table.c.verified.is_(None))
+        connection.execute(left.values(verified={}))  # a series that was searched can be gone back to
         if measured is not None:
             verified = {**measured._asdict(), "at": int(time.time())}
             connection.execute(sa.update(table).where(table.c.id == series.id).values(verified=verified))
@@ -173,12 +175,10 @@ def _other(catalogue: Catalogue, store: Store) -> Series | None:
 
 
 def _was_searched(catalogue: Catalogue, series: Series) -> bool:
-    generations = schema.generations
-    query = sa.select(sa.func.count()).where(
-        generations.c.store_id == series.store_id, generations.c.embedder_digest == series.embedder_digest
-    )
+    table = schema.series
     with catalogue.engine.connect() as connection:
-        return bool(connection.execute(query).scalar_one())
+        found = connection.execute(sa.select(table.c.verified).where(table.c.id == series.id)).scalar()
+    return found is not None
 
 
 def _reopened(series: Series, reopen: Callable[[Series], Embedder]) -> Embedder:

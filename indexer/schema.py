@@ -40,7 +40,7 @@ series = sa.Table(
     sa.Column("embedder_digest", sa.String, nullable=False),
     sa.Column("dimension", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Integer, nullable=False),
-    sa.Column("verified", sa.JSON),  # what was measured before it was switched to
+    sa.Column("verified", sa.JSON),  # what was measured at the switch to it; null: not searched yet, or first
     sa.UniqueConstraint("store_id", "embedder_digest"),
 )
 
