@@ -12,8 +12,9 @@ from server.citing import Citer
 from server.engine import Engine
 from server.errors import DeadlineExceeded
 from server.journal import Journal
+from server.links import source_list
 from server.metrics import Metrics
-from server.records import Choice, FinishReason, Piece, Plan, Reply, TokenLogprob, Usage
+from server.records import Choice, FinishReason, Piece, Plan, Reply, TokenLogprob, Usage, Wishes
 from server.seams import Decoder
 
 
@@ -29,7 +30,7 @@ class ChoiceSoFar:
         self.finish: FinishReason | None = None
 
     def take(self, piece: Piece) -> Piece:
-        """The piece as it may be shown: possible markers held back, citations with the last one."""
+        """The piece as it may be shown: possible markers are held back."""
         self.tokens += piece.tokens
         if piece.logprobs:
             self.logprobs += piece.logprobs
@@ -40,11 +41,19 @@ class ChoiceSoFar:
             text = self.citer.feed(piece.text)
             if piece.finish:
                 text += self.citer.finish()
-                piece = replace(piece, text=text, citations=self.citer.citations)
-            elif text is not piece.text:
+            if text is not piece.text:
                 piece = replace(piece, text=text)
         self.texts.append(piece.text)
         return piece
+
+    async def verify(self, last: Piece, wishes: Wishes, public_url: str) -> Piece:
+        """The last piece with its citations, their support looked up beside the event loop."""
+        if self.citer is None or not (self.citer.cites or wishes.unsupported):
+            return last
+        verified = await asyncio.to_thread(self.citer.verify, every_sentence=wishes.unsupported)
+        links = source_list(self.citer.cited, public_url) if wishes.citations == "links" else ""
+        self.texts.append(links)
+        return replace(last, text=last.text + links, citations=verified.citations)
 
     def choice(self, index: int) -> Choice:
         return Choice(
@@ -55,6 +64,7 @@ class ChoiceSoFar:
             logprobs=tuple(self.logprobs) if self.logprobs else None,
             prompt_logprobs=self.prompt_logprobs,
             citations=self.citer.citations if self.citer else (),
+            unsupported=self.citer.verified.unsupported if self.citer and self.citer.verified else (),
         )
 
 
@@ -73,6 +83,7 @@ class Answer:
         engine: Engine,
         journal: Journal,
         metrics: Metrics,
+        public_url: str = "",
     ) -> None:
         self._plan = plan
         self._exposed = exposed
@@ -80,6 +91,7 @@ class Answer:
         self._engine = engine
         self._journal = journal
         self._metrics = metrics
+        self._public_url = public_url
         citing = plan.grounding != "not_requested" and plan.turn.wishes.citations != "none"
         citing = citing and plan.turn.schema is None  # JSON is left as the grammar made it
         self._choices = [
@@ -104,7 +116,11 @@ class Answer:
                         self._engine.proved()
                     if piece.index not in self._cached_tokens:
                         self._cached_tokens[piece.index] = piece.cached_tokens
-                    yield self._choices[piece.index].take(piece)
+                    so_far = self._choices[piece.index]
+                    shown = so_far.take(piece)
+                    if piece.finish and self._plan.refusal is None:
+                        shown = await so_far.verify(shown, self._plan.turn.wishes, self._public_url)
+                    yield shown
         finally:
             self._ticket.leave()
             self._metrics.replied(self.reply())

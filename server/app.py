@@ -25,7 +25,6 @@ class Options:
     """What routes need to know that is no part: plain values."""
 
     body_bytes: int = 4 * 2**20
-    public_url: str = ""
     unit_header: str | None = None
     unknown_fields: Literal["refuse", "report"] = "refuse"
     metrics_here: bool = True  # /metrics on this port; only where the port is loopback

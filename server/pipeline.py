@@ -50,6 +50,7 @@ class Parts:
     top: int = 4  # chunks put before the model when neither caller nor template says
     output_tokens: int = 1024
     echo_logprobs: bool = True
+    public_url: str = ""  # how clients reach this server; starts the links of citations
 
 
 class Prepared(NamedTuple):
@@ -88,6 +89,7 @@ def answer(prepared: Prepared, ticket: Ticket, parts: Parts) -> Answer:
         engine=parts.engine,
         journal=parts.journal,
         metrics=parts.metrics,
+        public_url=parts.public_url,
     )
 
 

@@ -62,6 +62,7 @@ class Wishes:
     when_empty: WhenEmpty | None = None
     refusal_text: str | None = None
     citations: Markers = "markers"
+    unsupported: bool = False  # flag sentences that no source words
     inspect: bool = False
 
 
@@ -194,6 +195,7 @@ class Citation:
     answer_start: int  # the sentence the marker closes
     answer_end: int
     check: Literal["span", "chunk"] = "chunk"
+    support: float | None = None  # share of the sentence that was located, 0 … 1
     char_start: int  # in the source's extracted text
     char_end: int
 
@@ -246,6 +248,7 @@ class Choice:
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     citations: tuple[Citation, ...] = ()
+    unsupported: tuple[tuple[int, int], ...] = ()  # sentences, half-open code points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

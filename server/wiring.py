@@ -75,6 +75,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             top=settings.retrieval.top,
             output_tokens=settings.limits.output_tokens,
             echo_logprobs=settings.limits.echo_logprobs,
+            public_url=server.public_url or f"http://{server.host}:{server.port}",
         )
         engine.start()
         stack.push_async_callback(engine.close)
@@ -85,7 +86,6 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             embeddings=embeddings,
             options=Options(
                 body_bytes=server.body_bytes,
-                public_url=server.public_url or f"http://{server.host}:{server.port}",
                 unit_header=server.unit_header,
                 unknown_fields=server.unknown_fields,
                 metrics_here=settings.loopback,

@@ -63,7 +63,7 @@ async def generate(
         headers = fewshot_headers(plan)
         if not turn.stream:
             reply = await unless_gone(request, _whole(answering))
-            said = orjson.dumps(body(reply, options.public_url))
+            said = orjson.dumps(body(reply, parts.public_url))
             return Response(said, media_type="application/json", headers=headers)
         opened = Opened(answering)
         try:
@@ -74,7 +74,7 @@ async def generate(
     except BaseException:
         ticket.leave()  # also where the stream never began, and so could not give it back
         raise
-    streamed = frames(plan, opened.pieces, answering.reply, public_url=options.public_url, first=opened.first)
+    streamed = frames(plan, opened.pieces, answering.reply, public_url=parts.public_url, first=opened.first)
     return EventStream(streamed, headers, close=opened.close)
 
 

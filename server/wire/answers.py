@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from server.records import Citation, Plan, SourceUse, TokenLogprob, Usage
+from server.links import source_title, source_url
+from server.records import Citation, Plan, TokenLogprob, Usage
 from server.wire.provenance import citation_object
 
 
@@ -106,8 +107,8 @@ def annotations(citations: Sequence[Citation], public_url: str) -> list[dict[str
         {
             "type": "url_citation",
             "url_citation": {
-                "url": _url(citation.source, public_url),
-                "title": _title(citation.source),
+                "url": source_url(citation.source, public_url),
+                "title": source_title(citation.source),
                 "start_index": citation.marker_start,
                 "end_index": citation.marker_end,
             },
@@ -119,15 +120,3 @@ def annotations(citations: Sequence[Citation], public_url: str) -> list[dict[str
 
 def _token(token: TokenLogprob) -> dict[str, Any]:
     return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob}
-
-
-def _url(source: SourceUse, public_url: str) -> str:
-    own = source.attributes.get("url")
-    if isinstance(own, str) and own:
-        return own
-    page = f"#page={source.page_start}" if source.page_start else ""
-    return f"{public_url.rstrip('/')}/v1/files/{source.file_id}/content{page}"
-
-
-def _title(source: SourceUse) -> str:
-    return f"{source.filename}, p. {source.page_start}" if source.page_start else source.filename

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from indexer.errors import FilterInvalid
 from indexer.filters import parse_filter
-from server.records import Search, SearchMode, WhenEmpty, Wishes
+from server.records import Markers, Search, SearchMode, WhenEmpty, Wishes
 from server.wire.reading import Wire, fault
 
 FILTERS = "tools[0].filters"  # where a filter stands: there is at most one tool
@@ -37,7 +37,12 @@ class FewshotRequest(Wire):
     )
     when_empty: WhenEmpty | None = Field(default=None, description="when a search finds nothing")
     refusal_text: Annotated[str, Field(max_length=1_000)] | None = None
-    citations: Literal["markers", "none"] = "markers"
+    citations: Markers = Field(
+        default="markers", description="links: and a Markdown list of the cited sources at the end"
+    )
+    unsupported: bool = Field(
+        default=False, description="flag the sentences that no source of the prompt words (needs n = 1)"
+    )
     inspect: bool = Field(default=False, description="show the prompt as sent to the model")
 
     def wishes(self) -> Wishes:
@@ -50,6 +55,7 @@ class FewshotRequest(Wire):
             when_empty=self.when_empty,
             refusal_text=self.refusal_text,
             citations=self.citations,
+            unsupported=self.unsupported,
             inspect=self.inspect,
         )
 

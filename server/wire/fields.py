@@ -65,7 +65,6 @@ CHOSEN = frozenset(
         "messages[].content[].type",
         "tools[].type",
         "tool_choice.type",
-        "fewshot.citations",
     }
 )
 

@@ -1,8 +1,8 @@
 """What the routes that generate text share: the fields with their ranges, the unit, the sampling."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from server.errors import InsufficientScope
 from server.records import Sampling, Turn
@@ -87,6 +87,12 @@ class Generation(Wire):
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: PromptCacheOptions | None = None
+
+    @model_validator(mode="after")
+    def _flags_one_answer(self) -> Self:
+        if self.fewshot.unsupported and self.n > 1:
+            raise fault("Sentences are flagged in one answer, so n must be 1", at="fewshot.unsupported")
+        return self
 
     def sampling(self) -> Sampling:
         return Sampling(

@@ -56,6 +56,10 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
     if plan.template:
         used = plan.template
         shown["template"] = {"name": used.name, "version": used.version, "sha256": used.sha256}
+    if turn.wishes.unsupported:
+        shown["unsupported"] = [
+            list(span) for choice in (reply.choices if reply else ()) for span in choice.unsupported
+        ]
     if turn.wishes.inspect:
         shown["messages"] = [{"role": message.role, "content": message.text} for message in plan.messages]
     return shown
@@ -80,6 +84,7 @@ def citation_object(citation: Citation) -> dict[str, Any]:
         "marker_start": citation.marker_start,
         "marker_end": citation.marker_end,
         "check": citation.check,
+        "support": citation.support and round(citation.support, 4),
     }
 
 

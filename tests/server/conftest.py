@@ -132,6 +132,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
                 metrics=metrics,
                 secret=b"secret",
+                public_url="http://fewshot.test",
             )
             parts.engine.start()
             embeddings = EmbeddingService(embedder)
@@ -140,7 +141,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                     parts=parts,
                     door=Door(keys),
                     embeddings=embeddings,
-                    options=options or Options(public_url="http://fewshot.test"),
+                    options=options or Options(),
                 )
             )
             yield opened[0]

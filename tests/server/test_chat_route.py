@@ -266,3 +266,38 @@ def test_control_text_in_a_question_or_document_is_only_text(serve):
     ids = np.frombuffer(row["plans.prompt_ids"], "<u4").tolist()
     turns = len(json.loads(row["plans.messages"]))
     assert sum(token in running.decoder.tokenizer.special_ids for token in ids) == 2 * turns + 1
+
+
+def test_citations_are_verified_and_what_no_source_says_is_flagged(serve):
+    said = "Cats sleep for thirteen hours a day [1]. They are made of green cheese [1]."
+    with serve(reply=said) as running:
+        wishes = {"vector_store_ids": ["facts"], "unsupported": True, "inspect": True}
+        done = running.client().chat.completions.create(
+            model="echo", messages=ASK, extra_body={"fewshot": wishes}
+        )
+    good, bad = done.fewshot["citations"]
+    source = done.fewshot["sources"][0]
+    start = source["char_start"]
+    located = source["text"][good["char_start"] - start : good["char_end"] - start]
+    assert (located, good["check"], good["support"]) == ("Cats sleep for thirteen hours a day", "span", 1.0)
+    assert (bad["check"], bad["char_start"], bad["support"]) == ("chunk", start, None)
+    assert [said[first:last] for first, last in done.fewshot["unsupported"]] == [
+        "They are made of green cheese [1]."
+    ]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_links_close_the_answer_where_asked_for(serve, stream):
+    with serve(reply="Thirteen hours a day [1], not [9].") as running:
+        client = running.client()
+        ask = {"model": "echo", "messages": ASK}
+        ask["extra_body"] = {"fewshot": {"vector_store_ids": ["facts"], "citations": "links"}}
+        if stream:
+            with client.chat.completions.stream(**ask) as events:
+                done = events.get_final_completion()
+        else:
+            done = client.chat.completions.create(**ask)
+    text, _, links = done.choices[0].message.content.partition("\n\n")
+    assert text == "Thirteen hours a day [1], not ."
+    file_id = done.fewshot["sources"][0]["file_id"]
+    assert links == rf"- \[1\] [facts.jsonl](http://fewshot.test/v1/files/{file_id}/content)"
