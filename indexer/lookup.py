@@ -90,6 +90,8 @@ def passages(engine: sa.Engine, ids: Sequence[int], numbers: Mapping[str, int]) 
 def wordings(engine: sa.Engine, ids: Sequence[int]) -> dict[int, str]:
     """What the keyword leg sees of each of these chunks, in the order of `ids`; gone ones left out."""
     found: dict[int, str] = {}
+    if not ids:
+        return found
     with engine.connect() as connection:
         for at in range(0, len(ids), _MANY):
             rows = connection.execute(_WORDINGS, {"ids": ids[at : at + _MANY]})

@@ -50,6 +50,13 @@ class _Group(NamedTuple):
     allowed: Ids | None
 
 
+class _Matched(NamedTuple):
+    """The keyword leg's answer, and the texts it has read."""
+
+    leg: fusion.Keyword | None
+    texts: Mapping[int, str]
+
+
 class Searcher:
     """Searches the stores of one data folder. Safe to call from several threads."""
 
@@ -167,7 +174,10 @@ class Searcher:
         chosen = group.hidden, group.allowed
         pending = []
         if mode != "dense":
-            pending = [self._legs.submit(keywords.match, indexes, query, depth, *chosen) for query in queries]
+            ahead = fusion.READ if mode == "hybrid" else 0
+            pending = [
+                self._legs.submit(self._match, indexes, query, depth, *chosen, ahead) for query in queries
+            ]
         dense: list[fusion.Dense] = []
         if group.embedder is not None and queries:
             if given is None:
@@ -177,19 +187,36 @@ class Searcher:
                 fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
                 for one, vector, query in zip(near, given, queries, strict=True)
             ]
+        matched = [one.result() for one in pending] or [_Matched(None, {})] * len(queries)
         return [
             fusion.fuse(
                 dense[at] if dense else None,
-                fusion.Keyword(*pending[at].result()) if pending else None,
+                matched[at].leg,
                 weights or (1.0, 1.0),
-                partial(self._read, queries[at]),
+                partial(self._read, queries[at], matched[at].texts),
             )
             for at in range(len(queries))
         ]
 
-    def _read(self, query: str, ids: Sequence[int]) -> dict[int, float]:
+    def _match(
+        self,
+        indexes: Sequence[keywords.TantivyKeywords],
+        query: str,
+        depth: int,
+        hidden: Ids,
+        allowed: Ids | None,
+        ahead: int,
+    ) -> _Matched:
+        """The keyword leg, which has time to read its best texts while the question is embedded."""
+        ranked, most = keywords.match(indexes, query, depth, hidden, allowed)
+        return _Matched(
+            fusion.Keyword(ranked, most), lookup.wordings(self._catalogue.engine, ranked.ids[:ahead])
+        )
+
+    def _read(self, query: str, known: Mapping[int, str], ids: Sequence[int]) -> dict[int, float]:
         """Closeness of these chunks to the query; those that are gone are left out."""
-        texts = lookup.wordings(self._catalogue.engine, ids)
+        unread = lookup.wordings(self._catalogue.engine, [row for row in ids if row not in known])
+        texts = {row: known.get(row) or unread[row] for row in ids if row in known or row in unread}
         return dict(zip(texts, closeness(query, list(texts.values())).tolist(), strict=True))
 
     def _hits(
