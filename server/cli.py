@@ -14,6 +14,7 @@ from server.settings import Settings, SettingsRefused, load_settings
 LAZY = {
     "ask": "server.asking:ask",
     "catalogue": "indexer.commands.catalogue:catalogue",
+    "erase": "server.erasing:erase",
     "experiment": "prompts.cli:experiment",
     "ingest": "indexer.commands.ingest:ingest",
     "keys": "server.administration:keys",
@@ -28,6 +29,7 @@ LAZY = {
 ABOUT = {  # so that `fewshot --help` imports nothing
     "ask": "Ask a question of your documents.",
     "catalogue": "Show where the catalogue is, or move it to PostgreSQL.",
+    "erase": "Delete from the stores, the disk and the journal.",
     "ingest": "Chunk, embed and index files and folders.",
     "keys": "Create, list and revoke API keys.",
     "models": "Fetch the default models.",
@@ -38,6 +40,10 @@ ABOUT = {  # so that `fewshot --help` imports nothing
     "stores": "List the stores, look into one, delete from it.",
     "verify": "Check that catalogue and indexes agree.",
 }
+
+
+# Commands of `fewshot stores`: click asks each for defaults of its own.
+OF_STORES = ("cancel", "delete", "discard", "migrate", "purge", "rollback", "show")
 
 
 class LazyGroup(click.Group):
@@ -86,7 +92,8 @@ def defaults_of(settings: Settings) -> dict[str, Any]:
         "cache": str(settings.paths.cache),
         "embedder": settings.retrieval.embedder,
     }
-    return {command: common for command in ("ingest", "search", "stores", "verify")}
+    commands: dict[str, Any] = {command: common for command in ("ingest", "search", "verify")}
+    return {**commands, "stores": {**common, **dict.fromkeys(OF_STORES, common)}}
 
 
 if __name__ == "__main__":

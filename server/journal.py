@@ -13,9 +13,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,14 +30,19 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    exists,
+    func,
     insert,
     select,
+    update,
 )
 
-from indexer.database import check_schema, writing
+from indexer.database import writing
+from indexer.upgrading import upgrade
 from server.records import Plan, Reply, Turn
 
-SCHEMA = 1
+REVISIONS = Path(__file__).parent / "migrations"
+VERSION = 2  # of the newest revision
 log = logging.getLogger("fewshot.journal")
 metadata = MetaData()
 
@@ -107,8 +113,7 @@ class Journal:
     """
 
     def __init__(self, engine: Engine, *, secret: bytes, keep: Literal["text", "digests"] = "text") -> None:
-        check_schema(engine, SCHEMA)
-        metadata.create_all(engine)
+        open_schema(engine)
         self._engine = engine
         self._secret = secret
         self._keep_text = keep == "text"
@@ -129,7 +134,7 @@ class Journal:
             "unit_kind": turn.unit_kind,
             "model": turn.model,
             "client_request_id": turn.client_request_id,
-            "metadata": _json(turn.metadata if self._keep_text else {}),
+            "metadata": _json(turn.metadata if self._keeps(turn) else {}),
         }
         self._rows.put((exposures, row, lambda problem: _settle(done, problem)))
         return done
@@ -154,12 +159,15 @@ class Journal:
             limits=_json({**asdict(plan.limits), "cache_salt": None}),
             prompt_sha256=plan.prompt_sha256,
             prompt_tokens=plan.prompt_tokens,
-            prompt_ids=self._ids(plan.prompts),
-            messages=_json([asdict(message) for message in plan.messages]) if self._keep_text else None,
+            prompt_ids=token_bytes(plan.prompts) if self._keeps(plan.turn) else None,
+            messages=_json([asdict(message) for message in plan.messages])
+            if self._keeps(plan.turn)
+            else None,
         )
 
     def reply(self, reply: Reply) -> None:
         texts = [choice.text for choice in reply.choices]
+        keeps = self._keeps(reply.plan.turn)
         cited = sorted(
             {citation.source.chunk_id for choice in reply.choices for citation in choice.citations}
         )
@@ -173,8 +181,8 @@ class Journal:
             citations_dropped=reply.citations_dropped,
             first_token_seconds=reply.first_token_seconds,
             total_seconds=reply.total_seconds,
-            texts=_json(texts) if self._keep_text else None,
-            token_ids=self._ids(tuple(choice.tokens for choice in reply.choices)),
+            texts=_json(texts) if keeps else None,
+            token_ids=token_bytes(tuple(choice.tokens for choice in reply.choices)) if keeps else None,
             texts_sha256=hashlib.sha256(_json(texts).encode()).hexdigest(),
         )
 
@@ -202,6 +210,14 @@ class Journal:
                 found |= {f"{table.name}.{name}": value for name, value in (row or {}).items()}
             return found or None
 
+    def erase(self, chunk_ids: Sequence[str]) -> int:
+        """Empty the texts and tokens of every turn that used one of these chunks; how many turns. Blocking.
+
+        Ids and fingerprints stay: a replay then says that its ingredients were erased.
+        """
+        self.wait()
+        return erase_texts(self._engine, chunk_ids)
+
     def wait(self) -> None:
         """Block until everything queued so far is written."""
         written = threading.Event()
@@ -217,8 +233,8 @@ class Journal:
     def _put(self, table: Table, **row: Any) -> None:
         self._rows.put((table, {"at": time.time(), **row}, None))
 
-    def _ids(self, rows: tuple[tuple[int, ...], ...]) -> bytes | None:
-        return token_bytes(rows) if self._keep_text else None
+    def _keeps(self, turn: Turn) -> bool:
+        return self._keep_text and turn.keep_text
 
     def _write(self) -> None:
         stopping = False
@@ -241,6 +257,36 @@ class Journal:
             for _, _, done in rows:
                 if done is not None:
                     done(problem)
+
+
+def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
+    """`Journal.erase` for a journal that nobody has open here. Makes the tables if there are none.
+
+    Raises `DatabaseRefused` when the journal is of a newer release.
+    """
+    open_schema(engine)
+    turns: set[str] = set()
+    with writing(engine) as connection:
+        for at in range(0, len(chunk_ids), GROUP):
+            used = func.json_each(plans.c.chunks).table_valued("value")
+            some = exists().select_from(used).where(used.c.value.in_(chunk_ids[at : at + GROUP]))
+            turns.update(connection.execute(select(plans.c.turn).where(some)).scalars())
+        for turn in sorted(turns):
+            connection.execute(
+                update(plans).where(plans.c.turn == turn).values(messages=None, prompt_ids=None)
+            )
+            connection.execute(
+                update(replies).where(replies.c.turn == turn).values(texts=None, token_ids=None)
+            )
+    return len(turns)
+
+
+def open_schema(engine: Engine) -> None:
+    """Make the tables, or bring those of an older release to this one's, after a copy.
+
+    Raises `DatabaseRefused` when the journal is of a newer release.
+    """
+    upgrade(engine, REVISIONS, VERSION)
 
 
 def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:

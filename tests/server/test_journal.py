@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from indexer.database import open_database
 from server.journal import Journal, token_bytes
 from server.records import Piece
-from tests.server.samples import chat_turn, plan_of, reply_to
+from tests.server.samples import SOURCE, chat_turn, plan_of, reply_to
 
 
 @pytest.fixture
@@ -133,3 +134,27 @@ def test_an_awaited_exposure_survives_kill_9(tmp_path):
 
 async def _await(call, *arguments):
     await call(*arguments)
+
+
+def test_erasing_a_chunk_empties_the_turns_that_used_it_and_keeps_their_fingerprints(journal):
+    asyncio.run(_recorded(journal, "chatcmpl-1", [("ch_a", True), ("ch_b", False)]))
+    asyncio.run(_recorded(journal, "chatcmpl-2", [("ch_b", True)]))
+    before = written(journal, "chatcmpl-1")
+    assert journal.erase(["ch_a", "ch_none"]) == 1
+    after = written(journal, "chatcmpl-1")
+    emptied = {"plans.messages", "plans.prompt_ids", "replies.texts", "replies.token_ids"}
+    assert {name for name in before if before[name] != after[name]} == emptied
+    assert {after[name] for name in emptied} == {None}
+    assert written(journal, "chatcmpl-2")["replies.texts"] is not None
+    assert journal.erase(["ch_a"]) == 1  # again, for a turn that was written late
+    assert journal.erase([]) == 0
+
+
+async def _recorded(journal, turn_id, chunks):
+    sources = tuple(replace(SOURCE, chunk_id=chunk, n=int(used)) for chunk, used in chunks)
+    plan = plan_of(chat_turn(id=turn_id), sources=sources)
+    await journal.expose(plan.turn)
+    async with journal.recording(
+        plan, lambda outcome: reply_to(plan, [Piece(text="Hi", tokens=(5,), finish="stop")])
+    ):
+        pass
