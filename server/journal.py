@@ -16,88 +16,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import (
-    Column,
-    Engine,
-    Float,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    exists,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Engine, Table, exists, func, insert, select, update
 
 from indexer.database import writing
-from indexer.upgrading import upgrade
 from server.records import Plan, Reply, Turn
+from server.schema import exposures, open_schema, plans, replies
 
-REVISIONS = Path(__file__).parent / "migrations"
-VERSION = 2  # of the newest revision
 log = logging.getLogger("fewshot.journal")
-metadata = MetaData()
-
-exposures = Table(
-    "exposures",
-    metadata,
-    Column("turn", Text, primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("tenant", Text, nullable=False, index=True),
-    Column("unit", Text, nullable=False),  # HMAC: a stolen journal names nobody
-    Column("unit_kind", Text, nullable=False),
-    Column("experiment", Text),
-    Column("arm", Text),
-    Column("model", Text, nullable=False),
-    Column("client_request_id", Text),
-    Column("metadata", Text, nullable=False),
-)
-plans = Table(
-    "plans",
-    metadata,
-    Column("turn", Text, ForeignKey("exposures.turn"), primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("base", Text, nullable=False),
-    Column("base_sha256", Text, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("template", Text),  # name@version
-    Column("template_sha256", Text),
-    Column("demos", Text, nullable=False),
-    Column("pool_sha256", Text),
-    Column("chunks", Text, nullable=False),  # of the prompt, in its order
-    Column("generations", Text, nullable=False),
-    Column("dropped", Text, nullable=False),
-    Column("grounding", Text, nullable=False),
-    Column("limits", Text, nullable=False),  # every sampling value, the seed included
-    Column("prompt_sha256", Text, nullable=False, index=True),
-    Column("prompt_tokens", Integer, nullable=False),
-    Column("prompt_ids", LargeBinary),  # uint32, little endian; the prompts one after another
-    Column("messages", Text),
-)
-replies = Table(
-    "replies",
-    metadata,
-    Column("turn", Text, ForeignKey("exposures.turn"), primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("outcome", Text, nullable=False),  # stop | length | cancelled | failed
-    Column("completion_tokens", Integer, nullable=False),
-    Column("cached_tokens", Integer, nullable=False),
-    Column("cited", Text, nullable=False),
-    Column("citations_dropped", Integer, nullable=False),
-    Column("first_token_seconds", Float),
-    Column("total_seconds", Float, nullable=False),
-    Column("texts", Text),
-    Column("token_ids", LargeBinary),
-    Column("texts_sha256", Text, nullable=False),
-)
 
 Done = Callable[[Exception | None], object]  # called from the writer's thread
 Row = tuple[Table | None, dict[str, Any], Done | None]
@@ -279,14 +207,6 @@ def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
                 update(replies).where(replies.c.turn == turn).values(texts=None, token_ids=None)
             )
     return len(turns)
-
-
-def open_schema(engine: Engine) -> None:
-    """Make the tables, or bring those of an older release to this one's, after a copy.
-
-    Raises `DatabaseRefused` when the journal is of a newer release.
-    """
-    upgrade(engine, REVISIONS, VERSION)
 
 
 def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:

@@ -97,6 +97,9 @@ class Turn:
     client_request_id: str | None = None
     deadline_seconds: float | None = None
     ignored: tuple[str, ...] = ()  # unknown field names skipped under server.unknown_fields = "report"
+    # What to do when the turns do not fit: None leaves it to the template, which drops old ones.
+    truncation: Literal["auto", "disabled"] | None = None
+    keep_text: bool = True  # false: the journal keeps ids and digests of this turn only
 
     @property
     def question(self) -> str:

@@ -1,0 +1,83 @@
+"""What journal.db holds besides the keys: the journal's three rows a turn, and stored responses."""
+
+from pathlib import Path
+
+from sqlalchemy import Column, Engine, Float, ForeignKey, Integer, LargeBinary, MetaData, Table, Text
+
+from indexer.upgrading import upgrade
+
+VERSION = 2  # of the newest revision
+REVISIONS = Path(__file__).with_name("migrations")
+metadata = MetaData()
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("turn", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("tenant", Text, nullable=False, index=True),
+    Column("unit", Text, nullable=False),  # HMAC: a stolen journal names nobody
+    Column("unit_kind", Text, nullable=False),
+    Column("experiment", Text),
+    Column("arm", Text),
+    Column("model", Text, nullable=False),
+    Column("client_request_id", Text),
+    Column("metadata", Text, nullable=False),
+)
+plans = Table(
+    "plans",
+    metadata,
+    Column("turn", Text, ForeignKey("exposures.turn"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("base_sha256", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("template", Text),  # name@version
+    Column("template_sha256", Text),
+    Column("demos", Text, nullable=False),
+    Column("pool_sha256", Text),
+    Column("chunks", Text, nullable=False),  # of the prompt, in its order
+    Column("generations", Text, nullable=False),
+    Column("dropped", Text, nullable=False),
+    Column("grounding", Text, nullable=False),
+    Column("limits", Text, nullable=False),  # every sampling value, the seed included
+    Column("prompt_sha256", Text, nullable=False, index=True),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("prompt_ids", LargeBinary),  # uint32, little endian; the prompts one after another
+    Column("messages", Text),
+)
+replies = Table(
+    "replies",
+    metadata,
+    Column("turn", Text, ForeignKey("exposures.turn"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("outcome", Text, nullable=False),  # stop | length | cancelled | failed
+    Column("completion_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("cited", Text, nullable=False),
+    Column("citations_dropped", Integer, nullable=False),
+    Column("first_token_seconds", Float),
+    Column("total_seconds", Float, nullable=False),
+    Column("texts", Text),
+    Column("token_ids", LargeBinary),
+    Column("texts_sha256", Text, nullable=False),
+)
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
+    Column("previous", Text),  # id of the response this one continues
+    Column("items", Text, nullable=False),  # JSON: the input as /input_items gives it back
+    Column("body", Text, nullable=False),  # JSON: the response object with all its results
+)
+
+
+def open_schema(engine: Engine) -> None:
+    """Make the tables, or bring those of an older release to this one's, after a copy.
+
+    Raises `DatabaseRefused` when the file is of a newer release.
+    """
+    upgrade(engine, REVISIONS, VERSION)
