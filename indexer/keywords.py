@@ -156,11 +156,13 @@ class TantivyKeywords:
             rows = np.array(
                 self._searcher.fast_field_values("id", [address for _, address in hits]), dtype=np.int64
             )
-            kept = ~_among(rows, hidden) if len(hidden) else np.ones(len(rows), dtype=np.bool_)
+            scores = np.array([score for score, _ in hits], dtype=np.float64)
+            if not len(hidden) and allowed is None:
+                return Scored(scores, rows)
+            kept = ~_among(rows, hidden)
             if allowed is not None:
                 kept &= _among(rows, allowed)
             if np.count_nonzero(kept) >= top or len(hits) < wanted:
-                scores = np.array([score for score, _ in hits], dtype=np.float64)
                 return Scored(scores[kept][:top], rows[kept][:top])
             wanted *= 4  # others took the places: look deeper
 
@@ -225,6 +227,9 @@ def _best(found: Sequence[Scored], top: int) -> Ranked:
         return Ranked((), ())
     scores = np.concatenate([one.scores for one in found])
     ids = np.concatenate([one.ids for one in found])
+    if len(scores) > top:  # before the slower sort by two keys
+        among = scores >= np.partition(scores, len(scores) - top)[len(scores) - top]
+        scores, ids = scores[among], ids[among]
     order = np.lexsort((ids, -scores))[:top]
     return Ranked(tuple(ids[order].tolist()), tuple(scores[order].tolist()))
 
