@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _DECIDES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.bin")  # what a vector depends on
 _HAN = ("\u3400", "\u9fff")
-_CPU_TOKENS = 1024  # of a batch per thread: what is between two layers stays in the cache
-_MOST_THREADS = 16
+CPU_TOKENS = 1024  # of a batch per thread: what is between two layers stays in the cache
+MOST_THREADS = 16
 _GPU_TOKENS = 65536
 _SAMPLE = "A text, to see whether the Tokenizer alone does what the model's own preparation does."
 INT8 = ":int8"  # after a model's name
@@ -210,8 +210,8 @@ class _TorchReplica:
         self._model = load_model(folder, device)
         self._plain = is_plain(self._model, tokenizer)
         on_cpu = self._model.device.type == "cpu"
-        threads = min(torch.get_num_threads(), _MOST_THREADS)
-        self.batch_tokens = _CPU_TOKENS * threads if on_cpu else _GPU_TOKENS
+        threads = min(torch.get_num_threads(), MOST_THREADS)
+        self.batch_tokens = CPU_TOKENS * threads if on_cpu else _GPU_TOKENS
 
     def embed(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> Vectors:
         if not self._plain:
