@@ -4,8 +4,9 @@ import re
 
 from bs4 import BeautifulSoup, Tag
 
-_AROUND = "nav, [role=navigation], [role=banner], [role=contentinfo], [role=search], [hidden], dialog, button"
-_OUTER = "header, footer, aside"  # parts of the site, unless they stand inside an article
+_AROUND = frozenset(("nav", "dialog", "button"))
+_ROLES = frozenset(("navigation", "banner", "contentinfo", "search"))
+_OUTER = frozenset(("header", "footer", "aside"))  # parts of the site, unless they stand inside an article
 _NAMES = re.compile(
     r"(site|page|global|main)?-?_?(nav|navbar|navheader|navfooter|navigation|menu|footer|sidebar|masthead)"
     r"|navbox|breadcrumbs?|skip-?(link|nav|to-content)|cookie-?_?(banner|notice|consent|bar|message)|cookies"
@@ -23,8 +24,7 @@ def keep_content(soup: BeautifulSoup) -> None:
     body = soup.body
     if body is None:
         return
-    around = [*body.select(_AROUND), *(tag for tag in body.select(_OUTER) if _outer(tag))]
-    around += [tag for tag in body.find_all(True) if _named(tag)]
+    around = [tag for tag in body.find_all(True) if _surrounds(tag)]
     within = _largest_main(body)
     total = _words(body)
     lost = _words_of(_outermost(around))
@@ -38,20 +38,28 @@ def keep_content(soup: BeautifulSoup) -> None:
         body.append(within)
 
 
+def _surrounds(tag: Tag) -> bool:
+    if tag.name in _AROUND or "hidden" in tag.attrs or tag.attrs.get("role") in _ROLES:
+        return True
+    return (tag.name in _OUTER and _outer(tag)) or _named(tag)
+
+
 def _outer(tag: Tag) -> bool:
     return tag.find_parent(["article", "main", "section", "blockquote", "figure"]) is None
 
 
 def _named(tag: Tag) -> bool:
-    if tag.name in ("body", "main", "article", "html") or tag.find(["main", "article"]):
+    if not tag.attrs or tag.name in ("body", "main", "article", "html"):
         return False
     names = [*tag.get_attribute_list("class"), *tag.get_attribute_list("id")]
-    return any(name and _NAMES.fullmatch(str(name)) for name in names)
+    named = any(name and _NAMES.fullmatch(str(name)) for name in names)
+    return named and tag.find(["main", "article"]) is None
 
 
 def _largest_main(body: Tag) -> Tag | None:
     """The `main`, or the only article: several articles are all content."""
-    mains = body.select("main, [role=main]") or body.find_all("article")
+    mains = [tag for tag in body.find_all(True) if tag.name == "main" or tag.attrs.get("role") == "main"]
+    mains = mains or list(body.find_all("article"))
     return mains[0] if len(mains) == 1 else None
 
 

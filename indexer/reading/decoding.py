@@ -8,8 +8,8 @@ from charset_normalizer import from_bytes
 from indexer.errors import UnsupportedFormat
 
 SUPPORTED = (
-    "text, Markdown, HTML, XML, PDF, DOCX, PPTX, XLSX, XLS, ODT, ODS, ODP, RTF, EPUB, e-mail, CSV, JSON, "
-    "JSONL, source code and zip archives of these"
+    "text, Markdown, HTML, XML, PDF, DOCX, DOC, PPTX, XLSX, XLS, ODT, ODS, ODP, RTF, EPUB, e-mail, CSV, "
+    "JSON, JSONL, source code and zip archives of these"
 )
 _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),

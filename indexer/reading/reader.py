@@ -19,12 +19,14 @@ from indexer.reading.slides import read_pptx
 from indexer.reading.sniffing import container, contradiction, flavour
 from indexer.reading.table import read_csv, read_json, read_jsonl
 from indexer.reading.web import read_html
+from indexer.reading.word97 import read_doc
 from indexer.records import Document, Reading, Section
 
 _DEEPEST = 2  # a file in an archive in a message, no further
 
 _READERS: dict[str, Callable[[bytes], Reading]] = {
     "pdf": read_pdf,
+    "doc": read_doc,
     "docx": read_docx,
     "pptx": read_pptx,
     "xlsx": lambda data: read_workbook(data, "xlsx"),

@@ -19,8 +19,17 @@ _MOST_MERGED = 10_000
 _WIDEST_SPAN = 64  # repeated cells; a file may claim any number
 
 
-def read_workbook(data: bytes, kind: str, title: str = "") -> Reading:
+def read_workbook(data: bytes, kind: str) -> Reading:
     """XLSX, XLSB, ODS or XLS: blocks of rows between empty rows are tables of their own."""
+    try:
+        return _read(data, kind)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # calamine's, when its own checks fail; no Exception
+            raise
+        raise DamagedDocument("damaged workbook") from error
+
+
+def _read(data: bytes, kind: str) -> Reading:
     sections: list[Section] = []
     errors: list[str] = []
     try:
@@ -36,7 +45,7 @@ def read_workbook(data: bytes, kind: str, title: str = "") -> Reading:
             errors.append(f"sheet '{name}' cannot be read: {error}")
     if errors and not sections:
         raise DamagedDocument(f"damaged workbook: {errors[0]}")
-    return Reading((Document(title, tuple(sections), kind),), tuple(errors))
+    return Reading((Document("", tuple(sections), kind),), tuple(errors))
 
 
 def _sheet(sheet: CalamineSheet, name: str, number: int) -> Iterator[Section]:

@@ -37,7 +37,6 @@ _MEMBERS = (
 _ODF = {"text": "odt", "spreadsheet": "ods", "presentation": "odp"}
 _OLE = (  # names in the directory of an OLE file, UTF-16
     ("EncryptedPackage", ""),
-    ("WordDocument", "old Word format (.doc): save it as .docx"),
     ("PowerPoint Document", "old PowerPoint format (.ppt): save it as .pptx"),
     ("__substg1.0_", "Outlook message (.msg): save it as .eml"),
 )
@@ -67,7 +66,7 @@ LANGUAGES = {
 """A file's suffix -> the language its text is in, as the splitter knows it."""
 _TEXTS = frozenset({"text", "markdown", "csv", "jsonl", "json", *LANGUAGES.values()})
 _CLAIMS = {
-    "txt": _TEXTS, "pdf": {"pdf"}, "docx": {"docx"}, "doc": set(), "xlsx": {"xlsx"}, "xls": {"xls"},
+    "txt": _TEXTS, "pdf": {"pdf"}, "docx": {"docx"}, "doc": {"doc"}, "xlsx": {"xlsx"}, "xls": {"xls"},
     "pptx": {"pptx"}, "ppt": set(), "odt": {"odt"}, "ods": {"ods"}, "odp": {"odp"}, "epub": {"epub"},
     "rtf": {"rtf"}, "html": {"html", "xml"}, "htm": {"html", "xml"}, "csv": _TEXTS, "tsv": _TEXTS,
     "eml": {"mail", "mbox"}, "zip": {"zip"},
@@ -180,14 +179,15 @@ def _delimited(head: str) -> bool:
 
 
 def _ole(data: bytes) -> str:
-    """`xls`; other files of the old Office container are refused with the way out."""
+    """`doc` or `xls`; other files of the old Office container are refused with the way out."""
     for entry, refusal in _OLE:
         if entry.encode("utf-16-le") in data:
             if refusal:
                 raise UnsupportedFormat(f"{refusal}; supported are {SUPPORTED}")
             raise ProtectedDocument("password-protected Office document: save a copy without a password")
-    if any(name.encode("utf-16-le") in data for name in ("Workbook", "Book")):
-        return "xls"
+    for kind, names in (("doc", ("WordDocument",)), ("xls", ("Workbook", "Book"))):
+        if any(name.encode("utf-16-le") in data for name in names):
+            return kind
     raise UnsupportedFormat(f"old Office format: save it as .docx, .xlsx or .pptx; supported are {SUPPORTED}")
 
 

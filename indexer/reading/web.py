@@ -6,14 +6,18 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
+from indexer.errors import UnsafeDocument
 from indexer.reading.boilerplate import keep_content
 from indexer.reading.decoding import clean, decode
 from indexer.reading.outline import outlined
 from indexer.reading.outline import title as first_heading
 from indexer.records import Document
 
-_SILENT = ("script", "style", "noscript", "template", "svg", "iframe", "object", "head", "math annotation")
+_TOUCHED = [  # taken out, but for pictures, which leave what they say, and rows with merged cells
+    "script", "style", "noscript", "template", "svg", "iframe", "object", "head", "annotation", "img", "tr",
+]  # fmt: skip
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*>")
+_DEEPEST = 300
 _WIDEST_SPAN = 32  # repeated cells; a page may claim any number
 _BLANK = re.compile(r"[ \t]+\n|\n{3,}")
 
@@ -28,18 +32,35 @@ def read_html(data: bytes) -> Document:
 
 
 def parsed_html(text: str) -> BeautifulSoup:
-    """The page as a tree, by a parser that mends anything; XHTML is read as HTML."""
-    return BeautifulSoup(_DECLARATION.sub("", text[:1000]) + text[1000:], "lxml")
+    """The page as a tree, by a parser that mends anything; XHTML is read as HTML.
+
+    Raises `UnsafeDocument` when it is nested deeper than any page.
+    """
+    soup = BeautifulSoup(_DECLARATION.sub("", text[:1000]) + text[1000:], "lxml")
+    depths = {id(soup): 0}
+    for tag in soup.find_all(True):
+        depths[id(tag)] = depth = depths[id(tag.parent)] + 1
+        if depth > _DEEPEST:
+            raise UnsafeDocument(f"HTML nested more than {_DEEPEST} deep")
+    return soup
 
 
 def to_markdown(soup: BeautifulSoup) -> str:
     """Markdown of a parsed page; merged cells are repeated, so that each row tells all of itself."""
-    for silent in soup.select(", ".join(_SILENT)):
-        silent.decompose()
-    for picture in soup.find_all("img"):
-        picture.replace_with(str(picture.get("alt") or ""))
-    for table in soup.find_all("table"):
-        _spread(soup, table)
+    rows: dict[int, list[Tag]] = {}  # of each table, without those of tables inside it
+    for tag in soup.find_all(_TOUCHED):
+        if tag.decomposed:
+            continue
+        if tag.name == "img":
+            tag.replace_with(str(tag.get("alt") or ""))
+        elif tag.name == "tr":
+            rows.setdefault(id(tag.find_parent("table")), []).append(tag)
+        elif tag.name == "annotation" and tag.find_parent("math") is None:
+            continue
+        else:
+            tag.decompose()
+    for some in rows.values():
+        _spread(soup, some)
     converter = MarkdownConverter(
         heading_style="ATX",
         bullets="-",
@@ -51,11 +72,9 @@ def to_markdown(soup: BeautifulSoup) -> str:
     return _BLANK.sub(lambda found: "\n\n" if found[0].startswith("\n") else "\n", text).strip() + "\n"
 
 
-def _spread(soup: BeautifulSoup, table: Tag) -> None:
+def _spread(soup: BeautifulSoup, rows: list[Tag]) -> None:
     below: dict[int, list[Any]] = {}  # column -> [rows still to fill, cell]
-    for row in table.find_all("tr"):
-        if row.find_parent("table") is not table:
-            continue
+    for row in rows:
         column = 0
         for cell in [*row.find_all(["td", "th"], recursive=False), None]:
             while below.get(column, [0])[0] > 0:

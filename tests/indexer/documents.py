@@ -1,6 +1,7 @@
 """Documents made by hand, byte by byte, so that no binaries lie in the repository."""
 
 import io
+import struct
 import zipfile
 
 
@@ -207,3 +208,53 @@ def epub(*chapters: str, title: str = "") -> bytes:
             },
         }
     )
+
+
+_FREE, _END, _FAT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+
+
+def ole(streams: dict[str, bytes]) -> bytes:
+    """A compound file (the container of .doc and .xls) with at most three streams."""
+    padded = {
+        name: content.ljust(4096, b"\0") for name, content in streams.items()
+    }  # none in the mini stream
+    fat, body, entries, at = [_FAT, _END], [], [], 2
+    for name, content in padded.items():
+        many = -(-len(content) // 512)
+        entries.append(_entry(name, 2, at, len(content)))
+        fat += [*range(at + 1, at + many), _END]
+        body.append(content.ljust(512 * many, b"\0"))
+        at += many
+    root = _entry("Root Entry", 5, _END, 0, child=1)
+    linked = [entry[:72] + struct.pack("<I", 2 + number if number < len(entries) - 1 else _FREE) + entry[76:]
+              for number, entry in enumerate(entries)]  # fmt: skip
+    directory = b"".join([root, *linked]).ljust(512, b"\0")
+    header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16)
+    header += struct.pack("<HHHHH6xIIIIIIIIII", 0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, _END, 0, _END, 0, 0)
+    return (
+        header.ljust(512, b"\xff")
+        + struct.pack(f"<{len(fat)}I", *fat).ljust(512, b"\xff")
+        + directory
+        + b"".join(body)
+    )
+
+
+def _entry(name: str, kind: int, start: int, size: int, child: int = _FREE) -> bytes:
+    wide = name.encode("utf-16-le") + b"\0\0"
+    head = wide.ljust(64, b"\0") + struct.pack("<HBBIII", len(wide), kind, 1, _FREE, _FREE, child)
+    return head + bytes(36) + struct.pack("<IQ", start, size)
+
+
+def doc(latin: str, wide: str = "", flags: int = 0, version: int = 0xC1) -> bytes:
+    """A Word 97 document: one piece of one byte a character, then one of two."""
+    main = bytearray(0x400)
+    struct.pack_into("<HH", main, 0, 0xA5EC, version)
+    struct.pack_into("<H", main, 0x0A, flags)
+    struct.pack_into("<I", main, 0x4C, len(latin) + len(wide))
+    first, second = len(main), len(main) + len(latin)
+    main += latin.encode("cp1252") + wide.encode("utf-16-le")
+    ends = struct.pack("<3I", 0, len(latin), len(latin) + len(wide))
+    pieces = struct.pack("<HIHHIH", 0, 2 * first | 1 << 30, 0, 0, second, 0)
+    clx = b"\2" + struct.pack("<I", len(ends + pieces)) + ends + pieces
+    struct.pack_into("<II", main, 0x1A2, 0, len(clx))
+    return ole({"WordDocument": bytes(main), "0Table": clx})

@@ -2,9 +2,9 @@
 
 import pytest
 
-from indexer.errors import Unreadable, UnsafeDocument, UnsupportedFormat
+from indexer.errors import ProtectedDocument, Unreadable, UnsafeDocument, UnsupportedFormat
 from indexer.reading.reader import read
-from tests.indexer.documents import docx, epub, odf, packed, pptx, xlsx, zipped
+from tests.indexer.documents import doc, docx, epub, odf, packed, pptx, xlsx, zipped
 
 
 def only(data: bytes, name: str = "x"):
@@ -41,6 +41,16 @@ def test_a_word_document_keeps_headings_by_style_tables_and_lists():
         "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 1 | 3 |\n| wide | wide |\n\nnew\n"
     )
     assert {section.headings for section in document.sections} == {("Start",), ("Next",)}
+
+
+def test_an_old_word_document_is_its_main_text():
+    field = "\x13 HYPERLINK x \x14here\x15"
+    document = only(doc(f"One \u2013 {field}.\ra\x07b\x07\x07", "Größe \u4e2d\r"))
+    assert (document.kind, document.text) == ("doc", "One \u2013 here.\na | b\nGröße \u4e2d\n")
+    with pytest.raises(ProtectedDocument, match="without a password"):
+        read(doc("secret", flags=0x0100), "x.doc")
+    with pytest.raises(UnsupportedFormat, match="before 1997: save it as"):
+        read(doc("old", version=0x65), "x.doc")
 
 
 def test_slides_are_pages_with_their_title_notes_and_tables():

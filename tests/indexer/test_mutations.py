@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from bench.mutations import PLAIN, ZIPPED, good_files, mutated, run
-from tests.indexer.documents import docx, epub, odf, pdf, pptx, xlsx, zipped
+from tests.indexer.documents import doc, docx, epub, odf, pdf, pptx, xlsx, zipped
 
 MOST_GROWTH_MIB = 100
 MADE = {
     "a.pdf": pdf("one page", "another page", title="T"),
+    "a.doc": doc("Some words.\r", "More of them.\r"),
     "a.docx": docx("First.", "Second."),
     "a.pptx": pptx(("Plan", "First we count", "say hello"), ("End", "Thanks", "")),
     "a.xlsx": xlsx([["city", "sold"], ["Bonn", 12.0], ["Trier", 7.5]]),

@@ -119,7 +119,7 @@ def test_rows_without_a_text_field_say_what_their_fields_say():
         (b"\x89PNG\r\n\x1a\n....", NoText, "PNG image: no text layer; run OCR"),
         (b'<?xml version="1.0"?><!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', NoText, "XML"),
         (b'<!DOCTYPE a [<!ENTITY x "yy">]><a>&x;</a>', UnsafeDocument, "entities"),
-        (OLE + "WordDocument".encode("utf-16-le"), UnsupportedFormat, r"\.doc\): save it as \.docx"),
+        (OLE + "WordDocument".encode("utf-16-le"), DamagedDocument, "damaged Word document"),
         (OLE + "PowerPoint Document".encode("utf-16-le"), UnsupportedFormat, r"save it as \.pptx"),
         (OLE + "EncryptedPackage".encode("utf-16-le"), ProtectedDocument, "without a password"),
         (OLE + "Workbook".encode("utf-16-le"), DamagedDocument, "workbook"),
