@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from prompts.records import Message
 from server.records import Reply, Search, Turn
 from server.wire.answers import annotations, chat_logprobs, usage_object
-from server.wire.extension import FileSearch, NamedTool
+from server.wire.extension import FileSearch, ToolChoice, search_asked
 from server.wire.fields import CHAT
 from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import fewshot_object
@@ -67,14 +67,7 @@ class ChatRequest(Generation):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[FileSearch], Field(max_length=1)] = Field(default=[])
-    tool_choice: (
-        Annotated[
-            Annotated[Literal["auto", "none", "required"], Tag("<text>")]
-            | Annotated[NamedTool, Tag("<object>")],
-            Discriminator(lambda value: "<object>" if isinstance(value, dict) else "<text>"),
-        ]
-        | None
-    ) = None
+    tool_choice: ToolChoice | None = None
     chat_template_kwargs: TemplateKwargs = TemplateKwargs()
     # Accepted and ignored (fields.py, class I).
     store: Literal[False] = False
@@ -88,20 +81,11 @@ class ChatRequest(Generation):
             raise fault("max_tokens and max_completion_tokens differ; send one", at="max_completion_tokens")
         if self.top_logprobs is not None and not self.logprobs:
             raise fault("top_logprobs needs logprobs: true", at="top_logprobs")
-        if self.tools and self.fewshot.vector_store_ids:
-            raise fault(
-                "Name stores here or in a file_search tool, not in both", at="fewshot.vector_store_ids"
-            )
+        self.search()
         return self
 
     def search(self) -> Search:
-        """The retrieval asked for; without stores there is none, unless a template or alias brings some."""
-        required = self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
-        if self.tool_choice == "none":
-            return Search()
-        if self.tools:
-            return self.tools[0].search(required=required)
-        return Search(stores=tuple(self.fewshot.vector_store_ids or ()), required=required)
+        return search_asked(self.tools, self.tool_choice, self.fewshot)
 
 
 def read_chat(body: bytes, context: Context) -> Turn:

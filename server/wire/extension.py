@@ -1,8 +1,9 @@
 """What OpenAI's API has no word for: the `fewshot` request object and the `file_search` tool in chat."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from indexer.errors import FilterInvalid
 from indexer.filters import parse_filter
@@ -134,3 +135,24 @@ class NamedTool(Wire):
     """`tool_choice` as an object."""
 
     type: Literal["file_search"]
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("<text>")] | Annotated[NamedTool, Tag("<object>")],
+    Discriminator(lambda value: "<object>" if isinstance(value, dict) else "<text>"),
+]
+
+
+def search_asked(tools: Sequence[FileSearch], choice: object, extension: FewshotRequest) -> Search:
+    """The retrieval asked for; without stores there is none, unless a template or alias brings some.
+
+    Raises PydanticCustomError where stores are named twice.
+    """
+    if tools and extension.vector_store_ids:
+        raise fault("Name stores here or in a file_search tool, not in both", at="fewshot.vector_store_ids")
+    required = choice == "required" or isinstance(choice, NamedTool)
+    if choice == "none":
+        return Search()
+    if tools:
+        return tools[0].search(required=required)
+    return Search(stores=tuple(extension.vector_store_ids or ()), required=required)

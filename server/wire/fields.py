@@ -53,6 +53,25 @@ COMPLETIONS: Mapping[str, Class] = {
     **_all("R", "suffix response_format chat_template_kwargs"),
 }
 
+RESPONSES: Mapping[str, Class] = {
+    **_all("H", "model input instructions previous_response_id prompt tools tool_choice include"),
+    **_all("H", "max_output_tokens temperature top_p top_logprobs metadata stream user safety_identifier"),
+    **_all("H", "text text.format seed stop top_k min_p repetition_penalty truncation store fewshot"),
+    **_all("H", "chat_template_kwargs chat_template_kwargs.enable_thinking"),
+    **_all("H", "prompt.id prompt.version prompt.variables"),
+    **_all("H", "input[].type input[].role input[].content"),
+    **_all("I", "input[].id input[].status input[].phase input[].queries input[].results"),
+    **_all("I", "background reasoning reasoning.effort text.verbosity service_tier parallel_tool_calls"),
+    **_all("I", "max_tool_calls prompt_cache_key prompt_cache_retention prompt_cache_options"),
+    **_all("I", "prompt_cache_options.mode prompt_cache_options.ttl"),
+    **_all("I", "stream_options stream_options.include_obfuscation"),
+    **_all("R", "prompt_cache_options.prewarm prompt_cache_options.comparison_response_id"),
+    **_all("R", "conversation background_options context_management moderation access_programs image"),
+    **_all("R", "reasoning.context reasoning.generate_summary reasoning.mode reasoning.summary"),
+    **_all("R", "chat_template_kwargs.* tools[].function tools[].custom fewshot.arm"),
+    **_all("R", "n max_tokens logit_bias frequency_penalty presence_penalty ignore_eos messages"),
+}
+
 EMBEDDINGS: Mapping[str, Class] = {
     **_all("H", "input model encoding_format dimensions fewshot fewshot.input_type"),
     **_all("I", "user"),
@@ -63,6 +82,8 @@ CHOSEN = frozenset(
     {
         "messages[].role",
         "messages[].content[].type",
+        "input[].type",
+        "input[].content[].type",
         "tools[].type",
         "tool_choice.type",
     }

@@ -1,5 +1,6 @@
 """What the routes that generate text share: the fields with their ranges, the unit, the sampling."""
 
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -52,41 +53,59 @@ class PromptCacheOptions(Wire):
     ttl: str = ""
 
 
-class Generation(Wire):
-    """The fields of chat and completions alike. None means: not said; the next in line decides."""
+class Asked(Wire):
+    """The fields that chat, completions and responses share. None: not said; the next in line decides."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
     stop: Stops | None = None
-    n: Annotated[int, Field(ge=1, le=8)] = 1
-    logit_bias: Annotated[
-        dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=300), AfterValidator(_token_ids)
-    ] = Field(default={}, description="ids of this model's tokenizer")
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
     user: Owner | None = None
     safety_identifier: Owner | None = None
     metadata: Metadata = Field(default={}, description="echoed and stored")
     top_k: Annotated[int, Field(ge=-1, le=1_000), AfterValidator(_all_or_some)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    ignore_eos: bool = False
     fewshot: FewshotRequest = FewshotRequest()
     # Accepted and ignored: none of their allowed values can change the answer (fields.py, class I).
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] = "auto"
     parallel_tool_calls: bool = True
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
-    include: Annotated[list[Annotated[str, Field(pattern=HARMLESS)]], Field(max_length=16)] = Field(
-        default=[]
-    )
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: PromptCacheOptions | None = None
+
+    def sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+        )
+
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class Generation(Asked):
+    """The further fields of chat and completions alike."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    n: Annotated[int, Field(ge=1, le=8)] = 1
+    logit_bias: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=300), AfterValidator(_token_ids)
+    ] = Field(default={}, description="ids of this model's tokenizer")
+    stream_options: StreamOptions = StreamOptions()
+    ignore_eos: bool = False
+    include: Annotated[list[Annotated[str, Field(pattern=HARMLESS)]], Field(max_length=16)] = Field(
+        default=[]
+    )
 
     @model_validator(mode="after")
     def _flags_one_answer(self) -> Self:
@@ -95,25 +114,17 @@ class Generation(Wire):
         return self
 
     def sampling(self) -> Sampling:
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
+        return replace(
+            super().sampling(),
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
-            repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
         )
-
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     def bias(self) -> dict[int, float]:
         return {int(key): value for key, value in self.logit_bias.items()}
 
 
-def check_scopes(asked: Generation, context: Context) -> None:
+def check_scopes(asked: Asked, context: Context) -> None:
     """Raises InsufficientScope where a field needs more than the route does."""
     if asked.fewshot.inspect and "audit" not in context.scopes:
         raise InsufficientScope(
@@ -126,7 +137,7 @@ class Unit(NamedTuple):
     kind: str
 
 
-def unit_of(asked: Generation, context: Context) -> Unit:
+def unit_of(asked: Asked, context: Context) -> Unit:
     """Whom an experiment assigns, the first that is named (openai-surface §10.4); else this request alone."""
     for kind, name in (
         ("unit", asked.fewshot.unit),
@@ -140,8 +151,8 @@ def unit_of(asked: Generation, context: Context) -> Unit:
     return Unit(context.id, "request")
 
 
-def shared_turn(asked: Generation, context: Context, ignored: tuple[str, ...]) -> Turn:
-    """The turn as far as chat and completions say it alike; each route replaces what is its own.
+def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
+    """The turn as far as every route says it alike; each replaces what is its own, the model's name first.
 
     Raises InsufficientScope.
     """
@@ -151,21 +162,29 @@ def shared_turn(asked: Generation, context: Context, ignored: tuple[str, ...]) -
         id=context.id,
         created=context.created,
         tenant=context.tenant,
-        model=asked.model,
-        n=asked.n,
-        max_tokens=asked.max_tokens,
+        model="",
         sampling=asked.sampling(),
         stop=asked.stops(),
-        logit_bias=asked.bias(),
-        ignore_eos=asked.ignore_eos,
         wishes=asked.fewshot.wishes(),
         stream=asked.stream,
-        include_usage=asked.stream_options.include_usage,
-        continuous_usage=asked.stream_options.continuous_usage_stats,
         unit=unit.name,
         unit_kind=unit.kind,
         metadata=asked.metadata,
         client_request_id=context.client_request_id,
         deadline_seconds=context.deadline,
         ignored=ignored,
+    )
+
+
+def shared_turn(asked: Generation, context: Context, ignored: tuple[str, ...]) -> Turn:
+    """The turn as far as chat and completions say it alike. Raises InsufficientScope."""
+    return replace(
+        turn_of(asked, context, ignored),
+        model=asked.model,
+        n=asked.n,
+        max_tokens=asked.max_tokens,
+        logit_bias=asked.bias(),
+        ignore_eos=asked.ignore_eos,
+        include_usage=asked.stream_options.include_usage,
+        continuous_usage=asked.stream_options.continuous_usage_stats,
     )
