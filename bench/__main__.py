@@ -23,6 +23,10 @@ GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
     "ingest": Goal("bench.goals.ingest:command", "G10: text to searchable, against the encoder alone"),
+    "scan": Goal("bench.goals.scan:command", "G8: exact search, against bandwidth and a bare product"),
+    "ann": Goal(
+        "bench.goals.ann:command", "G9: approximate search: recall, speed, filters, tombstones, reload"
+    ),
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
     "retrieval": Goal("bench.retrieval:main", "nDCG@10 of each retrieval leg and of both", True),
     "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", True),

@@ -103,6 +103,9 @@ def _one_half(rows: Rows, query: Vectors, top: int, mask: Chosen) -> Best:
 
 
 def _picked(rows: Rows, queries: Vectors, top: int, at: NDArray[np.int64]) -> Best:
+    if rows.dtype == np.float32 and len(queries) < APART:  # read where they stand
+        selector = _faiss.IDSelectorArray(len(at), _faiss.swig_ptr(at))
+        return _product(np.asarray(rows, dtype=np.float32), queries, top, selector)
     parts = [_empty(len(queries), top)]
     for start in range(0, len(at), BLOCK):
         some = at[start : start + BLOCK]

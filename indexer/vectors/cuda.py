@@ -1,0 +1,117 @@
+"""FAISS on an NVIDIA card: flat in 16 bits and CAGRA through cuVS, inverted lists in 16 bits."""
+
+import ctypes
+import logging
+import time
+from typing import Any
+
+import faiss
+import numpy as np
+
+from indexer.errors import IndexOptionRefused
+from indexer.seams import Vectors
+from indexer.vectors.choice import DEGREE, Choice
+from indexer.vectors.scan import Best, Rows, widen
+
+TEMPORARY_BYTES = 512 << 20  # for intermediate results: room for an engine beside it
+LOST = "about 8 times slower at one question a call, 3 to 4 times in batches"  # measured on one H200
+_BLOCK = 1 << 19  # rows widened at a time on their way to the card
+_SAMPLE = 64  # rows per list that training looks at
+
+_faiss: Any = faiss
+log = logging.getLogger("fewshot")
+
+
+def cards() -> int:
+    """Cards that this build of FAISS can use: none in a build for the processor."""
+    return int(_faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+def pick(device: str) -> str:
+    """`cuda` or `cpu` for auto, cpu or cuda; raises `IndexOptionRefused` when there is no such card."""
+    if device == "cuda" and not cards():
+        raise IndexOptionRefused(
+            "no card that FAISS can use: install faiss-gpu-cuvs in place of faiss-cpu, or search on the cpu"
+        )
+    return "cuda" if device != "cpu" and cards() else "cpu"
+
+
+class CudaEngine:
+    """One card and its resources; they belong to the thread that calls."""
+
+    def __init__(self, temporary_bytes: int = TEMPORARY_BYTES, card: int = 0) -> None:
+        self._card = card
+        self._temporary_bytes = temporary_bytes
+        self._resources: Any = _faiss.StandardGpuResources()
+        self._resources.setTempMemory(temporary_bytes)
+        self._resources.getResources().syncDefaultStream(card)  # takes the card, and the memory just set, now
+        self.uses_cuvs = "CUVS" in faiss.get_compile_options()
+        if not self.uses_cuvs:
+            log.warning("this build of FAISS lacks cuVS: searches on the card are %s", LOST)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Free on the card now; what searches may take for a moment is held already."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        if ctypes.CDLL("libcuda.so.1").cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)):
+            raise IndexOptionRefused("the card does not say how much memory is free: search on the cpu")
+        return free.value
+
+    def place(self, rows: Rows, choice: Choice) -> Any:
+        """An index of the rows on the card, tried once."""
+        build = {"flat": self._flat, "ivf": self._lists, "cagra": self._graph}[choice.kind]
+        index = build(rows, choice)
+        queries = widen(np.ascontiguousarray(rows[:1]))
+        self.search(index, queries, 10, 64)  # the first call sets up more than it computes
+        started = time.perf_counter()
+        self.search(index, queries, 10, 64)
+        seconds = time.perf_counter() - started
+        log.info(
+            "%s of %d rows on card %d: %.2f ms a question", choice.kind, len(rows), self._card, 1e3 * seconds
+        )
+        return index
+
+    def search(self, index: Any, queries: Vectors, top: int, effort: int) -> Best:
+        """The best `top` of an index, as far as `effort` looks."""
+        parameters = None
+        if isinstance(index, _faiss.GpuIndexCagra):
+            parameters = _faiss.SearchParametersCagra()
+            parameters.itopk_size = -(-max(effort, top) // 32) * 32
+        elif not isinstance(index, _faiss.GpuIndexFlat):
+            parameters = _faiss.SearchParametersIVF(nprobe=min(effort, index.nlist))
+        return Best(*index.search(np.ascontiguousarray(queries), top, params=parameters))
+
+    def _flat(self, rows: Rows, choice: Choice) -> Any:
+        settings = _faiss.GpuIndexFlatConfig()
+        # Without cuVS 16 bits are slower than 32 in batches, but half as large; with it, faster.
+        settings.device, settings.useFloat16, settings.use_cuvs = self._card, True, self.uses_cuvs
+        index = _faiss.GpuIndexFlatIP(self._resources, rows.shape[1], settings)
+        return _filled(index, rows)
+
+    def _lists(self, rows: Rows, choice: Choice) -> Any:
+        settings = _faiss.GpuIndexIVFScalarQuantizerConfig()
+        settings.device = self._card
+        lists = choice.parameters["lists"]
+        half, metric = _faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        index = _faiss.GpuIndexIVFScalarQuantizer(
+            self._resources, rows.shape[1], lists, half, metric, False, settings
+        )
+        index.train(widen(np.ascontiguousarray(rows[:: max(1, len(rows) // (_SAMPLE * lists))])))
+        index.reserveMemory(len(rows))
+        return _filled(index, rows)
+
+    def _graph(self, rows: Rows, choice: Choice) -> Any:
+        if not self.uses_cuvs:
+            raise IndexOptionRefused("this build of FAISS lacks cuVS, which CAGRA needs: ask for flat or ivf")
+        settings = _faiss.GpuIndexCagraConfig()
+        settings.device, settings.use_cuvs = self._card, True
+        settings.graph_degree, settings.intermediate_graph_degree = DEGREE, 2 * DEGREE
+        index = _faiss.GpuIndexCagra(self._resources, rows.shape[1], faiss.METRIC_INNER_PRODUCT, settings)
+        index.train(widen(rows))
+        return index
+
+
+def _filled(index: Any, rows: Rows) -> Any:
+    for start in range(0, len(rows), _BLOCK):
+        index.add(widen(rows[start : start + _BLOCK]))
+    return index

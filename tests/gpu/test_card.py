@@ -1,0 +1,57 @@
+"""The same laws as with the scanning engine, on FAISS and a real card."""
+
+import faiss
+import numpy as np
+import pytest
+
+from indexer.vectors.card import Card
+from indexer.vectors.choice import Choice
+from indexer.vectors.cuda import TEMPORARY_BYTES, CudaEngine, cards, pick
+from tests.indexer.test_card import (  # noqa: F401
+    card,
+    placed,
+    plain,
+    questions,
+    test_a_card_finds_what_the_processor_finds,
+    test_a_filter_that_hides_all_that_is_near_is_still_answered,
+    test_few_rows_stay_with_the_processor,
+    test_filters_and_tombstones_lose_nothing_on_a_card,
+    test_many_threads_get_each_their_own_answers,
+)
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cards(), reason="no card that FAISS can use")]
+
+
+@pytest.fixture(scope="module")
+def engines():
+    return CudaEngine, 1.0
+
+
+def test_a_card_is_picked_when_there_is_one():
+    assert pick("auto") == "cuda"
+    assert pick("cpu") == "cpu"
+
+
+def test_sixteen_bits_go_through_cuvs_within_the_cap(plain):  # noqa: F811
+    engine = CudaEngine()
+    assert engine.uses_cuvs
+    before = engine.memory_bytes
+    index = engine.place(plain.stored, Choice("flat", "float16", {}, ""))
+    assert isinstance(index, faiss.GpuIndexFlat)
+    assert before - engine.memory_bytes < TEMPORARY_BYTES // 4
+    assert index.ntotal == len(plain.ids)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "cagra"])
+def test_indexes_on_the_card_find_what_was_asked(plain, kind):  # noqa: F811
+    opened = Card(CudaEngine)
+    made = Choice(kind, "float16", {"lists": 256} if kind == "ivf" else {"degree": 64}, "tried")
+    opened._order(lambda engine: opened._placed.__setitem__(99, engine.place(plain.stored, made)))
+    queries = questions(64)
+    truth = np.argsort(-(queries @ plain.stored.T), axis=1)[:, :10]
+    best = opened.ask(99, queries, 10, 200)
+    found = np.mean(
+        [len(set(a) & set(b)) / 10 for a, b in zip(best.positions.tolist(), truth.tolist(), strict=True)]
+    )
+    opened.close()
+    assert found >= 0.95

@@ -1,0 +1,180 @@
+"""What a card must do whichever engine drives it; here one that scans on the processor."""
+
+import gc
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from indexer.errors import IndexOptionRefused
+from indexer.vectors import StoredVectors, Wanted, nearest, nearest_each
+from indexer.vectors.card import LEAST, MOST, TOGETHER, Card
+from indexer.vectors.scan import scan
+
+DIMENSION = 24
+MANY = LEAST + 3000
+
+
+class ScanningEngine:
+    """A card of 1 GiB played by the processor. Writes down who calls and with how much."""
+
+    memory_bytes = 2**30
+
+    def __init__(self):
+        self.calls = []
+        self.threads = {threading.get_ident()}
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def place(self, rows, choice):
+        self.threads.add(threading.get_ident())
+        return rows
+
+    def search(self, index, queries, top, effort):
+        self.gate.wait(5)
+        self.threads.add(threading.get_ident())
+        self.calls.append(len(queries))
+        return scan(index, queries, min(top, len(index)))
+
+
+@pytest.fixture(scope="module")
+def engines():
+    """The class of engine, and how near its answers come to the exact ones."""
+    return ScanningEngine, 1.0
+
+
+@pytest.fixture(scope="module")
+def card(engines):
+    opened = Card(engines[0])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    rows = np.random.default_rng(3).normal(size=(MANY, DIMENSION)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return StoredVectors(np.arange(10, 10 + 2 * MANY, 2), rows, {"kind": "flat"})
+
+
+@pytest.fixture(scope="module")
+def placed(card, plain):
+    return card.place(plain, Wanted())
+
+
+def questions(many, seed=4):
+    rows = np.random.default_rng(seed).normal(size=(many, DIMENSION)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def recall(found, truth):
+    return np.mean(
+        [len(set(a.ids) & set(b.ids)) / max(1, len(b.ids)) for a, b in zip(found, truth, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("many", [1, 7, TOGETHER, TOGETHER + 44])
+def test_a_card_finds_what_the_processor_finds(placed, plain, engines, many):
+    asked = questions(many)
+    assert recall(nearest_each([placed], asked, 10), nearest_each([plain], asked, 10)) >= 0.99 * engines[1]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("dead", [0.0, 0.3])
+def test_filters_and_tombstones_lose_nothing_on_a_card(placed, plain, engines, share, dead):
+    chance = np.random.default_rng(int(1000 * share))
+    allowed = plain.ids[chance.random(MANY) < share]
+    hidden = plain.ids[chance.random(MANY) < dead]
+    asked = questions(5)
+    found = nearest_each([placed], asked, 10, hidden, allowed)
+    assert recall(found, nearest_each([plain], asked, 10, hidden, allowed)) >= 0.98 * engines[1]
+    for ranked in found:
+        assert not set(ranked.ids) & set(hidden.tolist())
+        assert set(ranked.ids) <= set(allowed.tolist())
+        assert len(ranked.ids) == min(10, len(np.setdiff1d(allowed, hidden)))
+
+
+def test_a_filter_that_hides_all_that_is_near_is_still_answered(placed, plain):
+    asked = questions(1)[0]
+    near = np.array(sorted(nearest([plain], asked, MOST + 500).ids))
+    assert len(nearest([placed], asked, 10, hidden=near).ids) == 10
+    assert nearest([placed], asked, 10, hidden=near).ids == nearest([plain], asked, 10, hidden=near).ids
+
+
+def test_many_threads_get_each_their_own_answers(placed, plain):
+    asked = questions(64)
+    expected = [ranked.ids[0] for ranked in nearest_each([plain], asked, 1)]
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda at: nearest([placed], asked[at], 1 + at % 3).ids, range(64)))
+    assert [ids[0] for ids in found] == expected
+    assert [len(ids) for ids in found] == [1 + at % 3 for at in range(64)]
+
+
+def test_few_rows_stay_with_the_processor(card, plain):
+    few = StoredVectors(plain.ids[:100], plain.stored[:100], {"kind": "flat"})
+    assert card.place(few, Wanted()) is few
+
+
+def test_what_waits_together_is_answered_in_one_call_by_the_one_thread(plain):
+    made = []
+    card = Card(lambda: made.append(ScanningEngine()) or made[0])
+    placed = card.place(plain, Wanted())
+    [engine] = made
+    engine.gate.clear()
+    with ThreadPoolExecutor(9) as threads:
+        answers = [threads.submit(nearest, [placed], vector, 3) for vector in questions(9)]
+        while card._waiting.qsize() < 8:
+            time.sleep(0.001)
+        engine.gate.set()
+        found = [answer.result() for answer in answers]
+    assert engine.calls == [1, 8]
+    assert [ranked.ids for ranked in found] == [r.ids for r in nearest_each([plain], questions(9), 3)]
+    assert len(engine.threads) == 1
+    assert threading.get_ident() not in engine.threads
+    card.close()
+
+
+def test_a_card_lets_go_of_what_nobody_uses(plain):
+    card = Card(ScanningEngine)
+    placed = card.place(plain, Wanted())
+    assert len(card._placed) == 1
+    del placed
+    gc.collect()
+    card._order(lambda engine: None)  # behind the one that lets go
+    assert card._placed == {}
+    card.close()
+
+
+def test_trouble_on_the_card_reaches_whoever_asked_and_no_one_else(plain):
+    class Faulty(ScanningEngine):
+        def search(self, index, queries, top, effort):
+            if top == 7:
+                raise RuntimeError("the card is on fire")
+            return super().search(index, queries, top, effort)
+
+    card = Card(Faulty)
+    placed = card.place(plain, Wanted())
+    with pytest.raises(RuntimeError, match="on fire"):
+        nearest([placed], questions(1)[0], 7)
+    assert len(nearest([placed], questions(1)[0], 5).ids) == 5
+    card.close()
+
+
+def test_an_engine_that_cannot_start_says_so_where_it_was_asked_for():
+    def broken():
+        raise IndexOptionRefused("no card")
+
+    with pytest.raises(IndexOptionRefused, match="no card"):
+        Card(broken)
+
+
+def test_vectors_that_do_not_fit_are_refused(plain):
+    class Small(ScanningEngine):
+        memory_bytes = 1000
+
+    card = Card(Small)
+    with pytest.raises(IndexOptionRefused, match="device cpu"):
+        card.place(plain, Wanted())
+    card.close()
