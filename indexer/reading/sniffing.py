@@ -40,17 +40,16 @@ _OLE = (  # names in the directory of an OLE file, UTF-16
     ("PowerPoint Document", "old PowerPoint format (.ppt): save it as .pptx"),
     ("__substg1.0_", "Outlook message (.msg): save it as .eml"),
 )
-_HTML = re.compile(
-    r"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body|title|meta|script|style|table|div|p|h[1-6])\b",
-    re.I | re.S,
-)
+_HTML = re.compile(r"\s*<(!doctype\s+html|html|head|body|title|meta|script|style|table|div|p|h[1-6])\b", re.I)
 _XML = re.compile(r"\s*(<\?xml\b|<!doctype\s|<!--|<[a-z_][\w.-]*[\s:>/])", re.I)
 _MAIL = re.compile(
     r"^(from|to|subject|date|mime-version|message-id|received|return-path|content-type|x-[\w-]+):",
     re.I | re.M,
 )
 _MBOX = re.compile(r"From \S+.*\d\d:\d\d.*\n(>?[\w-]+:)")
-_MARKDOWN = re.compile(r"^(#{1,6} \S|```|[-*] \[|> |\|.*\|$)|\[[^\]\n]+\]\([^)\n]+\)|^={3,}$", re.M)
+_MARKDOWN = re.compile(
+    r"^(#{1,6} \S|```|[-*] \[|> |\|.*\|$)|\[[^\]\n]{1,200}\]\([^)\n]{1,500}\)|^={3,}$", re.M
+)
 _HEAD = 1 << 16  # characters that are looked at
 _MARKDOWN_NAMES = ("md", "markdown", "mdx")
 
@@ -105,7 +104,9 @@ def flavour(text: str, name: str) -> str:
     if suffix in LANGUAGES:
         return LANGUAGES[suffix]
     markdown = suffix in _MARKDOWN_NAMES
-    if _HTML.match(head) and not (markdown and not re.match(r"\s*<(!doctype|html)", head, re.I)):
+    if _HTML.match(_uncommented(head)) and not (
+        markdown and not re.match(r"\s*<(!doctype|html)", head, re.I)
+    ):
         return "html"
     if _MBOX.match(head):
         return "mbox"
@@ -140,6 +141,19 @@ def delimiter(text: str) -> str:
         return ","
 
 
+def _uncommented(head: str) -> str:
+    """The text after the comments it begins with."""
+    start = len(head) - len(head.lstrip())
+    while head.startswith("<!--", start):
+        end = head.find("-->", start)
+        if end < 0:
+            break
+        start = end + 3
+        while start < len(head) and head[start].isspace():
+            start += 1
+    return head[start:]
+
+
 def _suffix(name: str) -> str:
     return name.rpartition(".")[2].lower() if "." in name else ""
 
@@ -158,7 +172,7 @@ def _json(text: str, head: str, suffix: str) -> str:
         return "json"
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return "json"
 

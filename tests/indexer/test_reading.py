@@ -134,3 +134,15 @@ def test_rows_without_a_text_field_say_what_their_fields_say():
 def test_what_cannot_be_read_is_refused_with_its_reason(data, problem, says):
     with pytest.raises(problem, match=says):
         read(data, "file.txt")
+
+
+@pytest.mark.parametrize(
+    "head", ["<!-- a -->" * 5000, "[" * 60000, "](" * 30000, "> " * 30000, "#" * 60000, "|-" * 30000]
+)
+@pytest.mark.timeout(20)
+def test_sniffing_takes_no_time_over_repetition(head):
+    assert read((head + "x words").encode(), "a.txt").documents
+
+
+def test_comments_before_a_page_do_not_hide_it():
+    assert read(b"<!-- a -->\n<!-- b --> <p>words</p>", "x").documents[0].kind == "html"
