@@ -3,6 +3,11 @@
 IndexerError
 ├── DatabaseRefused      the SQLite library or the file cannot be trusted with data
 ├── UnknownStore         no store of that name or id
+├── StoreExpired         its owner let the store expire, and nobody used it for so long
+├── StoreNotYours        a store of the command line is open to all for reading only
+├── UnknownUpload        no uploaded file of that id
+├── UnknownBatch         the store has no such batch of files
+├── BacklogFull          too many files wait to be read
 ├── UnknownFile          the store has no such file, or several of that name
 ├── UnknownDocument      the store has no such document, or several of that id
 ├── FilterInvalid        an attribute filter is malformed or compares unlike types
@@ -14,6 +19,7 @@ IndexerError
 ├── IndexOptionRefused   a setting of the vector index that does not exist or cannot be met here
 ├── MigrationRefused     a store cannot be moved to another embedder's vectors, or back
 ├── ChunkingRefused      a way to cut documents that does not exist, or is not the store's
+├── EngineMissing        Ray is asked for and is not there
 ├── SourceMissing        a path given to ingest does not exist
 └── Unreadable           one document cannot be read; the others go on
     ├── UnsupportedFormat
@@ -47,6 +53,26 @@ class DatabaseRefused(IndexerError):
 
 class UnknownStore(IndexerError):
     """No store has that name or id."""
+
+
+class StoreExpired(IndexerError):
+    """The store was to end when nobody used it for so many days."""
+
+
+class StoreNotYours(IndexerError):
+    """A store made on the command line is changed by its operator alone."""
+
+
+class UnknownUpload(IndexerError):
+    """No uploaded file has that id."""
+
+
+class UnknownBatch(IndexerError):
+    """The store has no batch of that id."""
+
+
+class BacklogFull(IndexerError):
+    """More files wait to be read than this server takes on."""
 
 
 class UnknownFile(IndexerError):
@@ -100,6 +126,10 @@ class MigrationRefused(IndexerError):
 
 class ChunkingRefused(IndexerError):
     """Chunking with numbers that cannot be kept to, or other than that of the store's chunks."""
+
+
+class EngineMissing(IndexerError):
+    """Ray is not installed, its cluster cannot be reached, or a worker was lost."""
 
 
 class SourceMissing(IndexerError):

@@ -156,7 +156,7 @@ def _export(folder: Path, tokenizer: object, path: Path, name: str) -> None:
 
 
 def _to_int8(path: Path, target: Path) -> None:
-    """Quantise the products with weights, but for those that narrow: see docs/decisions/0132."""
+    """Quantise the products with weights, but for those that narrow: see docs/decisions/0134."""
     import logging
 
     import onnx

@@ -1,6 +1,7 @@
 """`fewshot ingest`. Heavy imports wait for the call."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from indexer.commands.options import cache_option, data_option, embedder_option,
 
 if TYPE_CHECKING:
     from indexer.ingest import Summary
+    from indexer.seams import Embedder, Reader
 
 
 @click.command()
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
 )
 @click.option("--sync", is_flag=True, help="Files that left the given folders leave the store.")
 @click.option("--watch", "follow", is_flag=True, help="Go on: ingest again whenever files change.")
+@click.option(
+    "--devices",
+    metavar="LIST",
+    help="A replica of the model on each: cuda:0,cuda:1.  [default: the best one there is]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: read and embed on the cluster of RAY_ADDRESS (extra `ray`).",
+)
+@click.option("--workers", type=click.IntRange(1), help="Of Ray.  [default: one per CPU of the cluster]")
 @tells
 def ingest(
     paths: tuple[Path, ...],
@@ -36,6 +51,9 @@ def ingest(
     chunking: str | None,
     sync: bool,
     follow: bool,
+    devices: str | None,
+    engine: str,
+    workers: int | None,
 ) -> None:
     """Make files and folders searchable: documents, slides, sheets, books, mail, pages, data, code, archives.
 
@@ -54,15 +72,29 @@ def ingest(
     from indexer.syncing import leave
     from indexer.windows import reaching
 
+    if devices and engine == "ray":
+        raise click.UsageError("--devices is for the local engine: Ray places its workers itself")
+    if workers and engine != "ray":
+        raise click.UsageError("--workers is for --engine ray")
     asked = parsed(chunking) if chunking else None
     readers = servers_here()
     sandbox = Sandbox(servers=readers)
+    read: Reader
+    opened: Embedder
     stop = Stop(
         lambda: click.echo("ending: what is at hand is published first; again to end at once", err=True)
     )
     try:
-        with opened_catalogue(data) as catalogue, stop:
-            opened = open_embedder(embedder, cache.expanduser() / "models")
+        models = cache.expanduser() / "models"
+        with opened_catalogue(data) as catalogue, ExitStack() as stack:
+            if engine == "ray":
+                from indexer.ray_engine import crew
+
+                hands = stack.enter_context(crew(embedder, models, workers))
+                read, opened, readers = hands, hands.embedder, hands.readers
+            else:
+                read, opened = sandbox, open_embedder(embedder, models, devices.split(",") if devices else ())
+            stack.enter_context(stop)  # after Ray, which has a handler of its own
             claimed = catalogue.claim(store, opened)
             kept = settle(catalogue, claimed, asked)
             opened = reaching(opened, kept)
@@ -75,7 +107,7 @@ def ingest(
                         store,
                         paths,
                         opened,
-                        sandbox,
+                        read,
                         Splitting(kept),
                         watch,
                         readers=readers,

@@ -88,6 +88,11 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.PoolInvalid: BUG,
     indexer.IndexerError: NO_SEARCH,
     indexer.UnknownStore: _refused(404, "not_found"),
+    indexer.UnknownUpload: _refused(404, "not_found"),
+    indexer.UnknownBatch: _refused(404, "not_found"),
+    indexer.StoreExpired: _refused(400, "vector_store_expired"),
+    indexer.StoreNotYours: Row(403, "permission_error", "insufficient_scope"),
+    indexer.BacklogFull: Row(429, "rate_limit_error", "queue_full", 10),
     indexer.UnknownFile: _refused(404, "not_found"),
     indexer.UnknownDocument: _refused(404, "not_found"),
     indexer.MigrationRefused: _refused(409, "generation_conflict"),
@@ -98,8 +103,10 @@ TABLE: Mapping[type[BaseException], Row] = {
     indexer.EmbedderMissing: NO_SEARCH,
     indexer.EmbedderMismatch: NO_SEARCH,
     indexer.RerankerMissing: NO_SEARCH,
+    indexer.ChunkingRefused: _refused(400, "invalid_value"),
     indexer.IndexOptionRefused: _refused(400, "invalid_value"),
     indexer.SourceMissing: BUG,  # paths are given to commands, never over HTTP
+    indexer.EngineMissing: BUG,  # so is an engine
     indexer.UnsupportedFormat: _refused(415, "unsupported_media_type"),
     indexer.UnsafeDocument: _refused(400, "unsafe_document"),
     indexer.ReaderStopped: _refused(400, "unsafe_document"),
