@@ -79,7 +79,7 @@ def as_hit(passage: Passage, score: float) -> Hit:
     row = passage.row
     return Hit(
         chunk_id=row["key"],
-        file_id=row["file_id"],
+        file_id=row["upload_id"] or row["file_id"],
         external_id=row["external_id"],
         store_id=row["store_id"],
         filename=row["filename"],
@@ -90,7 +90,7 @@ def as_hit(passage: Passage, score: float) -> Hit:
         page_end=passage.page_end,
         char_start=passage.char_start,
         char_end=passage.char_end,
-        attributes=row["attributes"],
+        attributes={**row["attributes"], **row["file_attributes"]},
         headings=tuple(row["headings"]),
         lead=row["lead"],
     )

@@ -3,6 +3,7 @@
 import difflib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from indexer.upgrading import upgrade
 FILE = "catalogue.db"
 URL = "catalogue.url"
 _MANY = 500  # ids in one IN (…)
+_STORE = tuple(field.name for field in fields(Store))
 
 
 class Catalogue:
@@ -123,6 +125,7 @@ class Catalogue:
                 embedder=store.embedder,
                 embedder_digest=store.embedder_digest,
                 dimension=store.dimension,
+                described=store.described,
             )
 
     def series(self, store_id: str) -> list[Series]:
@@ -218,7 +221,7 @@ def _create(connection: sa.Connection, name: str, embedder: Embedder) -> None:
 
 
 def _store(row: sa.RowMapping) -> Store:
-    return Store(**{name: value for name, value in row.items() if name != "deleted_at"})
+    return Store(**{name: row[name] for name in _STORE})
 
 
 def _segment(row: sa.RowMapping) -> Segment:

@@ -65,26 +65,37 @@ def delete_file(catalogue: Catalogue, store: Store, file_id: str) -> Deleted:
 
 def delete_files(catalogue: Catalogue, store: Store, file_ids: Sequence[str]) -> Deleted:
     """The same for several files, in one transaction."""
-    files = schema.files
     with writing(catalogue.engine) as connection:
-        number = advance(connection, store)
-        documents: list[int] = []
-        for file_id in file_ids:
-            mine = sa.and_(files.c.id == file_id, files.c.store_id == store.id, files.c.state != "deleted")
-            # The path is free again: a file that is read from there later is another one.
-            gone = (
-                sa.update(files)
-                .where(mine)
-                .values(state="deleted", source=files.c.id, same_as=sa.null(), updated_at=int(time.time()))
-            )
-            if not connection.execute(gone).rowcount:
-                raise UnknownFile(f"store '{store.name}' has no file '{file_id}'")
-            if hand_over(connection, file_id) is None:  # no other path has the same content
-                documents += live_documents(connection, file_id)
-        _want(connection, file_ids)
-        chunks = bury(connection, documents, number)
-        record(connection, store, number, -chunks)
+        return leave(connection, store, file_ids)
+
+
+def leave(connection: sa.Connection, store: Store, file_ids: Sequence[str]) -> Deleted:
+    """The same within the caller's transaction."""
+    number = advance(connection, store)
+    documents = forget(connection, store, file_ids)
+    chunks = bury(connection, documents, number)
+    record(connection, store, number, -chunks)
     return Deleted(number, len(file_ids), len(documents), chunks)
+
+
+def forget(connection: sa.Connection, store: Store, file_ids: Sequence[str]) -> list[int]:
+    """Ids of the documents to bury, of files that are the store's no more. Raises `UnknownFile`."""
+    files = schema.files
+    documents: list[int] = []
+    for file_id in file_ids:
+        mine = sa.and_(files.c.id == file_id, files.c.store_id == store.id, files.c.state != "deleted")
+        # The path is free again: a file that is read from there later is another one.
+        gone = (
+            sa.update(files)
+            .where(mine)
+            .values(state="deleted", source=files.c.id, same_as=sa.null(), updated_at=int(time.time()))
+        )
+        if not connection.execute(gone).rowcount:
+            raise UnknownFile(f"store '{store.name}' has no file '{file_id}'")
+        if hand_over(connection, file_id) is None:  # no other path has the same content
+            documents += live_documents(connection, file_id)
+    _want(connection, file_ids)
+    return documents
 
 
 def delete_document(catalogue: Catalogue, store: Store, document: str, file_id: str | None = None) -> Deleted:
@@ -93,28 +104,27 @@ def delete_document(catalogue: Catalogue, store: Store, document: str, file_id: 
     Raises `UnknownDocument` when there is none, or when several files have a row of that id.
     """
     documents, files, chunks = schema.documents, schema.files, schema.chunks
-    query = (
-        sa.select(documents.c.id, documents.c.file_id, files.c.source)
-        .join(files)
-        .where(files.c.store_id == store.id, documents.c.died.is_(None))
-    )
+    query = sa.select(documents.c.id, documents.c.file_id).where(documents.c.died.is_(None))
     if document.startswith("ch_"):
         of_chunk = sa.select(chunks.c.document_id).where(chunks.c.key == document)
-        query = query.where(documents.c.id.in_(of_chunk))
+        query = query.where(documents.c.id == of_chunk.scalar_subquery())
     else:
-        query = query.where(documents.c.key == document, documents.c.external_id == document)
+        query = query.where(documents.c.external_id == document)
     if file_id is not None:
         query = query.where(documents.c.file_id == file_id)
     with writing(catalogue.engine) as connection:
-        rows = connection.execute(query).all()
+        found = {row.file_id: row.id for row in connection.execute(query)}
+        mine = files.c.id.in_(list(found)), files.c.store_id == store.id
+        rows = connection.execute(sa.select(files.c.id, files.c.source).where(*mine)).all()
         if not rows:
             raise UnknownDocument(f"store '{store.name}' has no document '{document}'")
         if len(rows) > 1:
             paths = ", ".join(row.source for row in rows[:3])
             raise UnknownDocument(f"several files have a document '{document}': say which, {paths}")
         number = advance(connection, store)
-        keep(connection, _unknown(chunks.c.document_id == rows[0].id), wanted=True)
-        buried = bury(connection, [rows[0].id], number)
+        gone = found[rows[0].id]
+        keep(connection, _unknown(chunks.c.document_id == gone), wanted=True)
+        buried = bury(connection, [gone], number)
         record(connection, store, number, -buried)
     return Deleted(number, 0, 1, buried)
 

@@ -80,7 +80,9 @@ class Owners:
         files = schema.files
         query = sa.select(files.c.id, files.c.source, files.c.filename, files.c.sha256, files.c.same_as)
         rows = connection.execute(
-            query.where(files.c.store_id == store_id, files.c.state == "completed")
+            query.where(
+                files.c.store_id == store_id, files.c.state == "completed", files.c.upload_id.is_(None)
+            )
         ).all()
         sources = {row.id: row.source for row in rows}
         for row in rows:

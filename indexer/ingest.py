@@ -22,7 +22,7 @@ from indexer.passages import context, indexed, readable
 from indexer.publishing import Finished, Prepared, cancel, publish, writer
 from indexer.records import Problem, Store
 from indexer.seams import Embedder, Reader, Splitter, Vectors
-from indexer.sources import find
+from indexer.sources import Source, find
 from indexer.stopping import never
 
 BATCH_CHUNKS = 512  # published together, at least
@@ -82,6 +82,22 @@ def ingest(
     if only is not None:
         sources = [source for source in sources if not {source.path, *source.path.parents}.isdisjoint(only)]
     store = catalogue.claim(store_name, embedder)
+    return take_in(catalogue, store, sources, embedder, read, split, watch, readers=readers, stop=stop)
+
+
+def take_in(
+    catalogue: Catalogue,
+    store: Store,
+    sources: Sequence[Source],
+    embedder: Embedder,
+    read: Reader,
+    split: Splitter,
+    watch: Watch,
+    *,
+    readers: int = 1,
+    stop: Callable[[], bool] = never,
+) -> Summary:
+    """Make these files searchable in the store, whose embedder it is. Raises as `ingest` does."""
     watch.found(len(sources))
     with writer(catalogue, store), _Desk(catalogue, store, embedder, watch) as desk:
         intake = Intake(catalogue, store, sources, embedder, read, split, readers)

@@ -23,7 +23,7 @@ from indexer.errors import Unreadable
 from indexer.publishing import File, Finished, Prepared, error_code
 from indexer.records import Document, Reading, Store
 from indexer.seams import Embedder, Reader, Splitter
-from indexer.sources import Source, digest, parts, printable
+from indexer.sources import Source, digest, parts
 
 EAGER_BYTES = 8 << 20  # files up to this size are read before it is their turn
 
@@ -58,11 +58,11 @@ class Intake:
         self._embedder, self._read, self._split, self._readers = embedder, read, split, readers
         files = schema.files
         query = sa.select(files.c.source, files.c.sha256).where(
-            files.c.store_id == store.id, files.c.state == "completed"
+            files.c.store_id == store.id, files.c.state == "completed", files.c.upload_id.is_(None)
         )
         with catalogue.engine.connect() as connection:
             self._known = {row.source: row.sha256 for row in connection.execute(query)}
-            self._owners = Owners(connection, store.id, (printable(source.path) for source in sources))
+            self._owners = Owners(connection, store.id, (source.identity for source in sources))
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="reading")
 
     def items(self) -> Iterator[Item]:
@@ -87,11 +87,13 @@ class Intake:
             try:
                 sha256, size = digest(source.path)
             except OSError as error:
-                missing = File(printable(source.path), source.name, "", 0)
+                missing = File(source.identity, source.name, "", 0, source.ticket)
                 yield _Candidate(missing, None, None, f"cannot be read: {error.strerror}")
                 continue
-            file = File(printable(source.path), source.name, sha256, size)
+            file = File(source.identity, source.name, sha256, size, source.ticket)
             content = Content.of(sha256, source.name)
+            if source.upload:  # a file of its own, whatever else says the same
+                content = Content(source.upload, "")
             readings = _Readings(self._pool, self._read, source, self._readers)
             if content not in seen and size <= EAGER_BYTES:
                 readings.begin()
@@ -103,6 +105,9 @@ class Intake:
         if content is None or candidate.readings is None:
             self._owners.changed(file.source)
             yield Finished(file, (candidate.problem,), (), None, "server_error")
+            return
+        if file.ticket is not None:
+            yield (yield from self._documents(file, candidate.readings, {}))
             return
         if self._known.get(file.source) == file.sha256:
             self._owners.unchanged(file.source)

@@ -1,5 +1,6 @@
 """What a search reads of the catalogue: the passages of chunks, and attributes for filters."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -11,9 +12,12 @@ import sqlalchemy as sa
 from indexer import schema
 from indexer.attributes import Described
 from indexer.catalogue import Catalogue
+from indexer.database import writing
+from indexer.errors import StoreExpired, UnknownStore
 from indexer.passages import indexed
 from indexer.records import Store
 
+DAY_SECONDS = 86_400
 _MANY = 500  # ids in one IN (…)
 _FETCHED = 2000  # rows held at once
 _STORE = tuple(field.name for field in fields(Store))
@@ -42,6 +46,8 @@ _PASSAGES = (
     sa.select(
         schema.chunks,
         schema.documents.c.file_id,
+        schema.files.c.upload_id,
+        schema.files.c.attributes.label("file_attributes"),
         schema.documents.c.external_id,
         schema.documents.c.title,
         schema.documents.c.attributes,
@@ -99,29 +105,54 @@ def wordings(engine: sa.Engine, ids: Sequence[int]) -> dict[int, str]:
     return {row: found[row] for row in ids if row in found}
 
 
-def stores(catalogue: Catalogue, names: Sequence[str]) -> list[Store]:
-    """The stores of those names or ids, each once; raises `UnknownStore`."""
+def stores(catalogue: Catalogue, names: Sequence[str], tenant: str | None = None) -> list[Store]:
+    """The stores of those names or ids, each once; raises `UnknownStore`.
+
+    For a tenant, another's stores do not exist, and one that expired raises `StoreExpired`.
+    """
     with catalogue.engine.connect() as connection:
         rows = connection.execute(_STORES, {"names": list(names)}).mappings().all()
     known: dict[str, Store] = {}
     for row in rows:
-        known[row["name"]] = known[row["id"]] = Store(**{key: row[key] for key in _STORE})
+        if tenant is None or row["tenant"] in (None, tenant):
+            known[row["name"]] = known[row["id"]] = Store(**{key: row[key] for key in _STORE})
+    if tenant is not None:
+        for name in names:
+            if name not in known:
+                raise UnknownStore(f"no vector store '{name}'")
+        for row in rows:
+            if row["id"] in known:
+                _keep_alive(catalogue, row)
     chosen = [known.get(name) or catalogue.store(name) for name in names]
     return list({store.id: store for store in chosen}.values())
 
 
+def _keep_alive(catalogue: Catalogue, row: sa.RowMapping) -> None:
+    """A search keeps the store for as many days again; written down once an hour."""
+    if row["expires_days"] is None:
+        return
+    now, active = int(time.time()), row["last_active_at"] or row["created_at"]
+    if now >= active + row["expires_days"] * DAY_SECONDS:
+        raise StoreExpired(f"vector store '{row['id']}' expired; make a new one, its files are still there")
+    if now - active > 3600:
+        with writing(catalogue.engine) as connection:
+            mine = schema.stores.c.id == row["id"]
+            connection.execute(sa.update(schema.stores).where(mine).values(last_active_at=now))
+
+
 def described(engine: sa.Engine, store_id: str, after: int) -> Iterator[Described]:
     """The store's chunks with ids above `after`, in order of their ids, with their attributes."""
-    chunks, documents = schema.chunks, schema.documents
+    chunks, documents, files = schema.chunks, schema.documents, schema.files
     query = (
-        sa.select(chunks.c.id, chunks.c.document_id, documents.c.attributes)
+        sa.select(chunks.c.id, chunks.c.document_id, documents.c.attributes, files.c.attributes)
         .join(documents, documents.c.id == chunks.c.document_id)
+        .join(files, files.c.id == documents.c.file_id)
         .where(chunks.c.store_id == store_id, chunks.c.id > after)
         .order_by(chunks.c.id)
     )
     with engine.connect() as connection:
         for row in connection.execution_options(yield_per=_FETCHED).execute(query):
-            yield Described(*row)
+            yield Described(row[0], row[1], {**row[2], **row[3]} if row[3] else row[2])
 
 
 def _passage(row: sa.RowMapping) -> Passage:

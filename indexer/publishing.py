@@ -20,6 +20,8 @@ from indexer.postgres import sole
 from indexer.records import Chunk, Document, Store
 from indexer.seams import Ids, Vectors
 from indexer.segments import stores_folder, sweep, write_segment
+from indexer.sources import Ticket
+from indexer.tickets import awaited, replaced
 from indexer.tombstones import bury, live_documents
 
 
@@ -27,10 +29,11 @@ from indexer.tombstones import bury, live_documents
 class File:
     """One source file as it was read."""
 
-    source: str  # absolute path, the identity
+    source: str  # the identity: an absolute path, or which upload it is
     filename: str
     sha256: str
     size_bytes: int
+    ticket: Ticket | None = None  # of an uploaded file: its row is there already
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +119,20 @@ def publish(
         known: dict[str, str] = {}
         remaining = iter(ids.tolist())
         buried = 0
+        unwanted: list[int] = []
         for item in prepared:
+            if item.file.ticket is not None and not awaited(connection, store, item.file.ticket):
+                # Its vectors are in the segment already, so rows are needed: dead ones.
+                row = item.file.ticket.row
+                unwanted.append(_insert(connection, store, row, item, number, remaining))
+                continue
             file_id = _file_row(connection, store, item.file, known)
             buried += bury(connection, live_documents(connection, file_id, {item.key}), number)
             _insert(connection, store, file_id, item, number, remaining)
+        buried += bury(connection, unwanted, number)
         for end in finished:
+            if end.file.ticket is not None and not awaited(connection, store, end.file.ticket):
+                continue
             buried += _finish(connection, store, _file_row(connection, store, end.file, known), end, number)
         if changes:
             record(connection, store, number, len(ids) - buried)
@@ -130,7 +142,7 @@ def publish(
 def cancel(catalogue: Catalogue, store: Store) -> None:
     """Mark the files whose reading did not come to its end. For the store's writer alone."""
     files = schema.files
-    begun = sa.and_(files.c.store_id == store.id, files.c.state == "in_progress")
+    begun = sa.and_(files.c.store_id == store.id, files.c.state == "in_progress", files.c.upload_id.is_(None))
     with writing(catalogue.engine) as connection:
         connection.execute(
             sa.update(files).where(begun).values(state="cancelled", updated_at=int(time.time()))
@@ -163,6 +175,8 @@ def _named(catalogue: Catalogue, store: Store) -> frozenset[str]:
 
 
 def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[str, str]) -> str:
+    if file.ticket is not None:
+        return file.ticket.row  # as it was when the file was attached
     if file.source in known:
         return known[file.source]
     files = schema.files
@@ -193,7 +207,8 @@ def _file_row(connection: sa.Connection, store: Store, file: File, known: dict[s
 
 def _insert(
     connection: sa.Connection, store: Store, file_id: str, item: Prepared, number: int, ids: Iterator[int]
-) -> None:
+) -> int:
+    """Rows of the document and its chunks; the id of the document."""
     document = item.document
     row = {
         "file_id": file_id,
@@ -207,9 +222,9 @@ def _insert(
         "attributes": dict(document.attributes),
         "born": number,
     }
-    document_id = connection.execute(
-        schema.documents.insert().returning(schema.documents.c.id), row
-    ).scalar_one()
+    document_id = int(
+        connection.execute(schema.documents.insert().returning(schema.documents.c.id), row).scalar_one()
+    )
     rows = [
         {
             "id": next(ids),
@@ -234,6 +249,11 @@ def _insert(
         files = schema.files
         more = files.c.chunks + len(rows)
         connection.execute(sa.update(files).where(files.c.id == file_id).values(chunks=more))
+    if pages := max((section.page or 0 for section in document.sections), default=0):
+        files = schema.files
+        fewer = sa.and_(files.c.id == file_id, files.c.pages < pages)
+        connection.execute(sa.update(files).where(fewer).values(pages=pages))
+    return document_id
 
 
 def _finish(connection: sa.Connection, store: Store, file_id: str, end: Finished, number: int) -> int:
@@ -257,5 +277,6 @@ def _finish(connection: sa.Connection, store: Store, file_id: str, end: Finished
     live = sa.select(documents.c.id, documents.c.key).where(
         documents.c.file_id == file_id, documents.c.died.is_(None)
     )
-    gone = [row.id for row in connection.execute(live) if row.key not in end.keys]
+    left = replaced(connection, store, file_id) if end.state == "completed" and end.file.ticket else []
+    gone = left + [row.id for row in connection.execute(live) if row.key not in end.keys]
     return bury(connection, gone, number)

@@ -124,6 +124,7 @@ class Generation:
     embedder: str
     embedder_digest: str
     dimension: int
+    described: int = 0  # the generation in which attributes of files were last changed
 
 
 @dataclass(frozen=True, slots=True)

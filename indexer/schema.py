@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-VERSION = 4  # the newest revision
+VERSION = 6  # the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = sa.MetaData()
 
@@ -29,6 +29,16 @@ stores = sa.Table(
         "options", sa.JSON, nullable=False, server_default="{}"
     ),  # "index", "chunking": how it is built
     sa.Column("deleted_at", sa.Integer),  # not found any more; its rows wait for a purge
+    sa.Column("tenant", sa.String),  # whose it is; null: made on the command line, open to all for reading
+    sa.Column("label", sa.String),  # what its owner calls it, which need not be unique; null: its name
+    sa.Column("description", sa.Text),
+    sa.Column("metadata", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("expires_days", sa.Integer),  # without a search or a new file
+    sa.Column("last_active_at", sa.Integer),
+    sa.Column(
+        "described", sa.Integer, nullable=False, server_default="0"
+    ),  # generation attributes changed in
+    sa.Index("stores_of_tenant", "tenant", "id"),
 )
 
 series = sa.Table(
@@ -49,7 +59,7 @@ files = sa.Table(
     metadata,
     sa.Column("id", sa.String, primary_key=True),  # file- + ULID; stays when the content changes
     sa.Column("store_id", sa.ForeignKey("stores.id"), nullable=False),
-    sa.Column("source", sa.String, nullable=False),  # where it was read: an absolute path
+    sa.Column("source", sa.String, nullable=False),  # where it was read: an absolute path, or file:<upload>
     sa.Column("filename", sa.String, nullable=False),
     sa.Column("sha256", sa.String, nullable=False),  # of the content last read
     sa.Column("size_bytes", sa.Integer, nullable=False),
@@ -61,8 +71,17 @@ files = sa.Table(
     sa.Column("chunks", sa.Integer, nullable=False, server_default="0"),  # live ones
     sa.Column("updated_at", sa.Integer, nullable=False, server_default="0"),
     sa.Column("same_as", sa.String),  # the file whose content this one repeats: it has no documents itself
+    sa.Column("upload_id", sa.String),  # the uploaded file that is attached here; null: read from a path
+    sa.Column("attributes", sa.JSON, nullable=False, server_default="{}"),  # over those of its documents
+    sa.Column("chunking", sa.JSON),  # of an attached file; with the "window" of the embedder, tokens
+    sa.Column("replaces", sa.String),  # the upload that leaves when this one can be found
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),  # how often it was attached
+    sa.Column("pages", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("store_id", "source"),
+    sa.Index("files_of_upload", "upload_id"),
+    sa.Index("files_to_read", "state", "updated_at", sqlite_where=sa.text("state = 'in_progress'")),
     sa.Index("files_of_content", "store_id", "sha256"),
+    sa.Index("copies", "same_as", sqlite_where=sa.text("same_as IS NOT NULL")),
 )
 
 documents = sa.Table(
@@ -81,6 +100,7 @@ documents = sa.Table(
     sa.Column("born", sa.Integer, nullable=False),
     sa.Column("died", sa.Integer),
     sa.Index("documents_of_file", "file_id", "key"),
+    sa.Index("documents_by_id", "external_id", sqlite_where=sa.text("external_id IS NOT NULL")),
     sa.Index("dead_documents", "died", sqlite_where=sa.text("died IS NOT NULL")),
 )
 
@@ -154,6 +174,37 @@ retired = sa.Table(
     sa.Column("retired_at", sa.Integer, nullable=False),
     sa.Index("retired_of_file", "store_id", "file_id"),
     sa.Index("retired_wanted", "wanted", sqlite_where=sa.text("wanted")),
+)
+
+uploads = sa.Table(
+    "uploads",  # files as they came in; the bytes are in files/<sha256>
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),  # file- + ULID
+    sa.Column("tenant", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("filename", sa.String, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("expires_at", sa.Integer),
+    sa.Index("uploads_of_tenant", "tenant", "id"),
+    sa.Index("uploads_of_content", "sha256"),
+)
+
+batches = sa.Table(
+    "batches",  # files that were attached together
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),  # vsfb_ + ULID
+    sa.Column("store_id", sa.String, nullable=False),
+    sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("cancelled_at", sa.Integer),
+)
+
+batch_files = sa.Table(
+    "batch_files",
+    metadata,
+    sa.Column("batch_id", sa.String, primary_key=True),
+    sa.Column("file_id", sa.String, primary_key=True),  # the row in files, not the upload
 )
 
 counters = sa.Table(

@@ -21,6 +21,7 @@ from indexer.filters import Filter
 from indexer.records import Hit, Hits, Store
 from indexer.seams import Embedder, Ids, Reranker, Vectors
 from indexer.snapshots import Snapshot, Snapshots, background
+from indexer.vectors.card import Card
 
 Mode = Literal["hybrid", "dense", "keyword"]
 DEPTH = 200  # candidates of a leg, at least
@@ -60,15 +61,23 @@ class _Matched(NamedTuple):
 class Searcher:
     """Searches the stores of one data folder. Safe to call from several threads."""
 
-    def __init__(self, data: Path, embedder: Embedder | Embedders, reranker: Reranker | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        embedder: Embedder | Embedders,
+        reranker: Reranker | None = None,
+        card: Card | None = None,
+    ) -> None:
         """One embedder serves the stores it built; `Embedders` serve each store with its own.
+
+        With a card, large segments are searched there.
 
         Raises `DatabaseRefused` when the catalogue cannot be opened.
         """
         self._catalogue = Catalogue(data)
         self._embedders = embedder if isinstance(embedder, Embedders) else Embedders(None, embedder)
         self._reranker = reranker
-        self._snapshots = Snapshots(self._catalogue)
+        self._snapshots = Snapshots(self._catalogue, card)
         self._legs = ThreadPoolExecutor(max_workers=8, thread_name_prefix="keyword-leg")
 
     @property
@@ -85,15 +94,19 @@ class Searcher:
         mode: Mode = "hybrid",
         vector: Vectors | None = None,
         refine: Refinement = PLAIN,
+        tenant: str | None = None,
     ) -> Hits:
         """At most `top` hits, by strictly decreasing score.
 
         `stores` are ids or names; `vector` is the query's if it is known already, for stores of one
-        embedder. Raises `UnknownStore`, `EmbedderMissing` and `EmbedderMismatch` (unless mode is
+        embedder; with `tenant`, the stores of others do not exist. Raises `UnknownStore`, `StoreExpired`,
+        `EmbedderMissing` and `EmbedderMismatch` (unless mode is
         keyword), `FilterInvalid`, `RerankerMissing` and `StoreDamaged`.
         """
         given = None if vector is None else vector[None, :]
-        return self.search_many([query], stores, top=top, mode=mode, given=given, refine=refine)[0]
+        return self.search_many(
+            [query], stores, top=top, mode=mode, given=given, refine=refine, tenant=tenant
+        )[0]
 
     def search_many(
         self,
@@ -104,12 +117,13 @@ class Searcher:
         mode: Mode = "hybrid",
         given: Vectors | None = None,
         refine: Refinement = PLAIN,
+        tenant: str | None = None,
     ) -> list[Hits]:
         """`search` for several queries in one pass over the vectors; `given` has a row for each."""
         if refine.rerank and self._reranker is None:
             raise RerankerMissing("no reranker is set up: name a cross-encoder's folder (--reranker)")
         mode = _leaning(mode, refine.weights)
-        known = {store.id: store for store in lookup.stores(self._catalogue, stores)}
+        known = {store.id: store for store in lookup.stores(self._catalogue, stores, tenant)}
         held = [self._snapshots.newest(store) for store in known.values()]
         numbers = {snapshot.store_id: snapshot.number for snapshot in held}
         groups = self._groups(held, known, mode, refine.filter)

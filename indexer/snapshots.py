@@ -1,20 +1,26 @@
 """Generations opened for searching: shared segments, a background sample, and who is hidden."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from indexer.attributes import Attributes
 from indexer.catalogue import Catalogue
-from indexer.errors import StoreDamaged
+from indexer.errors import IndexOptionRefused, StoreDamaged
 from indexer.fusion import Background
 from indexer.lookup import described
-from indexer.records import Generation, Store
+from indexer.records import Generation, Segment, Store
 from indexer.seams import Ids, Vectors
 from indexer.segments import OpenSegment, open_segment
+from indexer.vectors import wanted
+from indexer.vectors.card import Card
 from indexer.vectors.selection import positions
+
+log = logging.getLogger("fewshot")
 
 SAMPLE = 2048  # vectors that stand for all of a store
 LEAST = 32  # of them from each segment
@@ -32,6 +38,7 @@ class Snapshot:
     segments: Mapping[str, OpenSegment]
     samples: Mapping[str, Vectors]  # by segment: evenly spaced rows, shape (n, dimension)
     hidden: Ids  # sorted
+    described: int = 0  # the generation in which attributes of files were last changed
 
     @property
     def chunks(self) -> int:
@@ -42,8 +49,9 @@ class Snapshot:
 class Snapshots:
     """The newest snapshot of each store, opened when first asked for."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, card: Card | None = None) -> None:
         self._catalogue = catalogue
+        self._card = card
         self._held: dict[str, Snapshot] = {}
         self._attributes: dict[str, tuple[int, Attributes]] = {}  # with the generation last taken in
         self._opening = threading.Lock()
@@ -59,7 +67,7 @@ class Snapshots:
             while held is None or held.number < store.generation:
                 generation = self._catalogue.generation(store.id)
                 try:
-                    held = self._open(generation, held)
+                    held = self._open(generation, held, store)
                 except StoreDamaged:
                     # A merge may have removed a folder since; then there is a newer generation.
                     if self._catalogue.generation(store.id).number == generation.number:
@@ -71,6 +79,8 @@ class Snapshots:
         """The columns of the snapshot's documents; they may hold later ones as well."""
         with self._describing:
             number, columns = self._attributes.get(snapshot.store_id, (-1, Attributes()))
+            if number < snapshot.described:
+                number, columns = -1, Attributes()
             if number < snapshot.number:
                 columns.add(described(self._catalogue.engine, snapshot.store_id, columns.last))
                 self._attributes[snapshot.store_id] = (snapshot.number, columns)
@@ -81,14 +91,24 @@ class Snapshots:
         self._held.clear()
         self._attributes.clear()
 
-    def _open(self, generation: Generation, held: Snapshot | None) -> Snapshot:
+    def _opened(self, segment: Segment, dimension: int, store: Store) -> OpenSegment:
+        opened = open_segment(self._catalogue.data, segment, dimension)
+        if self._card is None:
+            return opened
+        asked = wanted(cast(Mapping[str, object], store.options.get("index", {})))
+        try:
+            return opened._replace(vectors=self._card.place(opened.vectors, asked))
+        except IndexOptionRefused as problem:  # it can be searched here all the same
+            log.warning("segment %s of store %s: %s", segment.id, store.name, problem)
+            return opened
+
+    def _open(self, generation: Generation, held: Snapshot | None, store: Store) -> Snapshot:
         if held is not None and not generation.dead.issuperset(held.hidden.tolist()):
             # The dead were purged, so what they said must not stay in memory either.
             self._attributes.pop(generation.store_id, None)
         reused = held.segments if held is not None else {}
         opened = {
-            segment.id: reused.get(segment.id)
-            or open_segment(self._catalogue.data, segment, generation.dimension)
+            segment.id: reused.get(segment.id) or self._opened(segment, generation.dimension, store)
             for segment in generation.segments
         }
         sampled = held.samples if held is not None else {}
@@ -105,6 +125,7 @@ class Snapshots:
                 for name, segment in opened.items()
             },
             hidden=np.array(sorted(generation.dead), dtype=np.int64),
+            described=generation.described,
         )
 
 

@@ -11,11 +11,25 @@ from indexer.errors import SourceMissing
 PART_BYTES = 8 << 20  # of a JSONL file that is read at once
 
 
+class Ticket(NamedTuple):
+    """What an attached file is waited for under: its row, and how often it was attached."""
+
+    row: str  # id in the table files
+    attempt: int  # a later one makes what this one reads worthless
+
+
 class Source(NamedTuple):
     """A file to ingest."""
 
     path: Path  # absolute
     name: str  # relative to the folder that was given, with forward slashes
+    upload: str = ""  # id of the uploaded file whose bytes these are
+    ticket: Ticket | None = None  # of an uploaded file only
+
+    @property
+    def identity(self) -> str:
+        """What tells it from the store's other files: its path, or which upload it is."""
+        return attached(self.upload) if self.upload else printable(self.path)
 
 
 class Part(NamedTuple):
@@ -73,6 +87,11 @@ def _under(folder: Path) -> Iterable[Path]:
         for path in (Path(parent, name) for name in files if not name.startswith(".")):
             if path.is_file() or not path.exists():  # a pipe would block; a broken link is to be named
                 yield path
+
+
+def attached(upload: str) -> str:
+    """The source of an uploaded file; no absolute path looks like it."""
+    return f"file:{upload}"
 
 
 def printable(path: Path) -> str:
