@@ -23,6 +23,7 @@ from indexer.segments import stores_folder, sweep, write_segment
 from indexer.sources import Ticket
 from indexer.tickets import awaited, replaced
 from indexer.tombstones import bury, live_documents
+from indexer.twins import mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def publish(
             if end.file.ticket is not None and not awaited(connection, store, end.file.ticket):
                 continue
             buried += _finish(connection, store, _file_row(connection, store, end.file, known), end, number)
+        spoken = (chunk.text for item in prepared for chunk in item.chunks)
+        mark(connection, store, dict(zip(ids.tolist(), spoken, strict=True)))
         if changes:
             record(connection, store, number, len(ids) - buried)
     return number

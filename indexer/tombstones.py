@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 
 from indexer import schema
+from indexer.twins import pass_on
 
 _MANY = 500  # ids in one IN (…)
 
@@ -38,6 +39,7 @@ def bury(connection: sa.Connection, documents: Sequence[int], number: int) -> in
         ).all()
         connection.execute(sa.update(chunks).where(live).values(died=number))
         connection.execute(sa.update(table).where(table.c.id.in_(some)).values(died=number))
+        pass_on(connection, some)
         for file_id, many in counts:
             fewer = files.c.chunks - many
             connection.execute(sa.update(files).where(files.c.id == file_id).values(chunks=fewer))
