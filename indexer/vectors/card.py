@@ -95,7 +95,7 @@ class Card:
 
         Raises `IndexOptionRefused` when they do not fit.
         """
-        if len(vectors.ids) < LEAST:
+        if len(vectors.ids) < LEAST or vectors.about["kind"] == "milvus":
             return vectors
         rows, key = vectors.stored, next(self._numbers)
 

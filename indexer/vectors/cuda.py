@@ -10,6 +10,7 @@ import numpy as np
 
 from indexer.errors import IndexOptionRefused
 from indexer.seams import Vectors
+from indexer.vectors.card import Card
 from indexer.vectors.choice import DEGREE, Choice
 from indexer.vectors.scan import Best, Rows, widen
 
@@ -34,6 +35,11 @@ def pick(device: str) -> str:
             "no card that FAISS can use: install faiss-gpu-cuvs in place of faiss-cpu, or search on the cpu"
         )
     return "cuda" if device != "cpu" and cards() else "cpu"
+
+
+def open_card(device: str) -> Card | None:
+    """The card to search on for auto, cpu or cuda; None: the processor. Raises as `pick` does."""
+    return Card(CudaEngine) if pick(device) == "cuda" else None
 
 
 class CudaEngine:

@@ -11,7 +11,7 @@ import numpy as np
 
 from indexer.records import Ranked
 from indexer.seams import Ids, Vectors
-from indexer.vectors.scan import Best, Rows, merged, scan
+from indexer.vectors.scan import APART, Best, Rows, merged, scan
 from indexer.vectors.selection import NONE, Chosen, chosen, count, part
 
 ALONE = 65_536  # rows that one thread scans: a few milliseconds, and a second thread may be busy
@@ -72,7 +72,7 @@ def nearest_each(
 ) -> list[Ranked]:
     """`nearest` for each row of `vectors`, shape (q, dimension), in one pass over the segments."""
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
-    tasks = list(_tasks(segments, top, hidden, allowed)) if top > 0 and len(queries) else []
+    tasks = list(_tasks(segments, len(queries), top, hidden, allowed)) if top > 0 and len(queries) else []
     top = min(top, sum(count(task.chosen, len(task.ids)) for task in tasks))
     if top <= 0:
         return [Ranked((), ()) for _ in queries]
@@ -90,7 +90,9 @@ def nearest_each(
     return [_ranked(scores, ids, top) for scores, ids in zip(best.scores, best.positions, strict=True)]
 
 
-def _tasks(segments: Sequence[Searchable], top: int, hidden: Ids, allowed: Ids | None) -> Iterator[_Task]:
+def _tasks(
+    segments: Sequence[Searchable], queries: int, top: int, hidden: Ids, allowed: Ids | None
+) -> Iterator[_Task]:
     for segment in segments:
         rows = len(segment.ids)
         selected = chosen(segment.ids, hidden, allowed)
@@ -104,7 +106,8 @@ def _tasks(segments: Sequence[Searchable], top: int, hidden: Ids, allowed: Ids |
                 yield _Task(segment.ids, segment.stored, selected, shortcut, visits)
                 continue
         # Few may be found, or the walk would meet most of them anyway: look at each, and miss none.
-        parts = min(_cores(), max(1, rows // (ALONE // 2)))
+        # A matrix product spreads over the cores by itself.
+        parts = min(_cores(), max(1, rows // (ALONE // 2))) if queries < APART else 1
         bounds = np.linspace(0, rows, parts + 1, dtype=np.int64)
         for start, stop in itertools.pairwise(bounds.tolist()):
             if start < stop:

@@ -27,12 +27,14 @@ class ScanningEngine:
         self.threads = {threading.get_ident()}
         self.gate = threading.Event()
         self.gate.set()
+        self.busy = threading.Event()
 
     def place(self, rows, choice):
         self.threads.add(threading.get_ident())
         return rows
 
     def search(self, index, queries, top, effort):
+        self.busy.set()
         self.gate.wait(5)
         self.threads.add(threading.get_ident())
         self.calls.append(len(queries))
@@ -124,7 +126,11 @@ def test_what_waits_together_is_answered_in_one_call_by_the_one_thread(plain):
     [engine] = made
     engine.gate.clear()
     with ThreadPoolExecutor(9) as threads:
-        answers = [threads.submit(nearest, [placed], vector, 3) for vector in questions(9)]
+        engine.busy.clear()
+        first, *others = questions(9)
+        answers = [threads.submit(nearest, [placed], first, 3)]
+        engine.busy.wait(5)
+        answers += [threads.submit(nearest, [placed], vector, 3) for vector in others]
         while card._waiting.qsize() < 8:
             time.sleep(0.001)
         engine.gate.set()
