@@ -11,7 +11,7 @@ from indexer.chunking import Chunking
 from indexer.passages import SHARE, context, shortened
 from indexer.records import Chunk, Document
 from indexer.seams import Embedder
-from indexer.structure import Run, arranged, runs
+from indexer.structure import Run, arranged, heading_only, runs
 
 PLAIN = ["\n\n", "\n", "。", "！", "？", r"(?<=[.!?]) ", "；", "; ", "，", ", ", " ", ""]
 MARKDOWN = [r"\n(?=#{1,6} )", r"\n(?=```)", r"\n\n(?=[-*+] )", *PLAIN]
@@ -162,7 +162,19 @@ class _Desk:
             separators = RecursiveCharacterTextSplitter.get_separators_for_language(language)
         elif self._document.kind in MARKED:
             separators = MARKDOWN
-        return _cut(self._text, start, end, limit, separators, self._length, self._embedder)
+        spans = _cut(self._text, start, end, limit, separators, self._length, self._embedder)
+        return self._accompanied(spans, limit) if separators is MARKDOWN else spans
+
+    def _accompanied(self, spans: Sequence[Span], limit: int) -> list[Span]:
+        """No heading alone before a paragraph that fills a chunk: it takes the first sentences along."""
+        made: list[Span] = []
+        for start, end in spans:
+            if made and heading_only(self._text[slice(*made[-1])]):
+                start = made.pop()[0]
+                made += _cut(self._text, start, end, limit, PLAIN[2:], self._length, self._embedder)
+            else:
+                made.append((start, end))
+        return made
 
     def _plain(self, start: int, end: int) -> Chunk:
         """A chunk that has its headings and table header from where it begins."""

@@ -56,7 +56,7 @@ def arranged(
     counts = count([text[run.start : run.end] for run in filled])
     arranged: list[Run] = []
     for run, tokens in zip(filled, counts, strict=True):
-        run = replace(run, tokens=tokens, heading_only=_heading_only(text[run.start : run.end]))
+        run = replace(run, tokens=tokens, heading_only=heading_only(text[run.start : run.end]))
         last = arranged[-1] if arranged else None
         if last is None or last.begun or run.begun:
             arranged.append(run)
@@ -88,5 +88,6 @@ def _belong(last: Run, run: Run, room: Callable[[Run], int]) -> bool:
     return small and (opens or run.tokens * SMALL_SHARE < room(run))
 
 
-def _heading_only(text: str) -> bool:
+def heading_only(text: str) -> bool:
+    """Whether every line of a Markdown text is a heading."""
     return all(line.startswith("#") for line in text.split("\n") if line.strip())

@@ -129,6 +129,13 @@ def test_headings_without_a_text_of_their_own_go_with_what_follows():
     assert chunk.headings == ("One", "Two")
 
 
+def test_a_heading_is_never_alone_before_a_long_paragraph():
+    text = "## Head\n\n" + "A sentence of words. " * 30
+    chunks = Splitting()(markdown(text), EMBEDDER)
+    assert chunks[0].text.startswith("## Head\n\nA sentence")
+    assert len(chunks) > 3
+
+
 def test_small_neighbours_share_a_chunk():
     text = "".join(f"## S{at}\n\nTiny.\n\n" for at in range(4)) + "## Long\n\n" + "word " * 40
     chunks = Splitting()(markdown(text), HashEmbedder(max_tokens=60))
