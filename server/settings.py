@@ -97,6 +97,9 @@ class Retrieval(Section):
     reranker: str | None = Field(
         None, description="folder of a cross-encoder that reads the best 50 again; none: no reranking"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where large segments are searched; auto: on a card that FAISS can use, if any"
+    )
     top: int = Field(4, ge=1, le=50, description="chunks put before the model when nobody says otherwise")
     timeout_seconds: float = Field(10, gt=0, description="a search slower than this is a 503")
     threads: int = Field(4, ge=1, description="searches at once")

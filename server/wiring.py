@@ -13,6 +13,7 @@ from indexer.embedding import open_embedder
 from indexer.reranking import open_reranker
 from indexer.seams import Embedder, Reranker
 from indexer.search import Searcher
+from indexer.vectors.cuda import open_card
 from prompts.demos import Pool
 from prompts.templates import Library
 from prompts.vectors import evened
@@ -50,7 +51,12 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         embedder = open_embedder(settings.retrieval.embedder, paths.cache / "models")
         embedders = Embedders(paths.cache / "models", embedder)
         retriever = IndexRetriever(
-            Searcher(paths.data, embedders, _reranker(settings.retrieval.reranker)),
+            Searcher(
+                paths.data,
+                embedders,
+                _reranker(settings.retrieval.reranker),
+                open_card(settings.retrieval.device),
+            ),
             timeout_seconds=settings.retrieval.timeout_seconds,
             threads=settings.retrieval.threads,
         )
