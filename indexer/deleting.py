@@ -94,7 +94,7 @@ def forget(connection: sa.Connection, store: Store, file_ids: Sequence[str]) -> 
             raise UnknownFile(f"store '{store.name}' has no file '{file_id}'")
         if hand_over(connection, file_id) is None:  # no other path has the same content
             documents += live_documents(connection, file_id)
-    _want(connection, file_ids)
+    _want(connection, store, file_ids)
     return documents
 
 
@@ -142,12 +142,13 @@ def delete_store(catalogue: Catalogue, store: Store) -> None:
             raise UnknownStore(f"store '{store.name}' is deleted already")
 
 
-def _want(connection: sa.Connection, file_ids: Sequence[str]) -> None:
+def _want(connection: sa.Connection, store: Store, file_ids: Sequence[str]) -> None:
     """All that these files ever said is to be forgotten, older versions included."""
     retired, chunks, documents = schema.retired, schema.chunks, schema.documents
     for at in range(0, len(file_ids), _MANY):
         some = file_ids[at : at + _MANY]
-        connection.execute(sa.update(retired).where(retired.c.file_id.in_(some)).values(wanted=True))
+        known = sa.and_(retired.c.store_id == store.id, retired.c.file_id.in_(some))
+        connection.execute(sa.update(retired).where(known).values(wanted=True))
         mine = chunks.c.document_id.in_(sa.select(documents.c.id).where(documents.c.file_id.in_(some)))
         keep(connection, _unknown(mine), wanted=True)
 
