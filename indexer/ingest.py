@@ -132,6 +132,7 @@ class _Desk:
         self._batch = _Batch([], [])
         self._waiting = 0  # chunks in the batch
         self._goal = BATCH_CHUNKS
+        self._began = time.monotonic()  # to collect the batch
         self._slice = _SLICE
         self._publishing: tuple[_Batch, Future[int]] | None = None
         self._lanes = ThreadPoolExecutor(_LANES, thread_name_prefix="embed")
@@ -153,7 +154,8 @@ class _Desk:
             case Prepared():
                 self._batch.prepared.append(item)
                 self._waiting += len(item.chunks)
-                if self._waiting >= self._goal:
+                old = time.monotonic() - self._began > BATCH_SECONDS  # reading is what takes long
+                if self._waiting >= (BATCH_CHUNKS if old else self._goal):
                     self._send()
             case Finished():
                 name = item.file.filename
@@ -193,6 +195,7 @@ class _Desk:
             self._goal = max(BATCH_CHUNKS, min(MOST_CHUNKS, int(rate * BATCH_SECONDS)))
         self._settle()
         self._publishing = batch, self._press.submit(self._publish, batch, vectors)
+        self._began = time.monotonic()
 
     def _publish(self, batch: _Batch, vectors: Vectors) -> int:
         texts = [

@@ -95,3 +95,16 @@ def test_a_large_jsonl_file_is_read_in_parts(folder, put, monkeypatch):
     summary = put()
     assert summary.documents == 50
     assert [problem.message.partition(":")[0] for problem in summary.errors] == ["line 51"]
+
+
+def test_a_batch_grows_with_a_quick_embedder_but_not_while_reading_is_slow(folder, put, monkeypatch):
+    from indexer import ingest
+
+    monkeypatch.setattr(ingest, "BATCH_CHUNKS", 10)
+    (folder / "r.jsonl").write_text(rows(*({"id": str(n), "text": f"number {n}"} for n in range(100))))
+    quick, slow = Watching(), Watching()
+    put(store="quick", watch=quick)
+    monkeypatch.setattr(ingest, "BATCH_SECONDS", 0.0)
+    put(store="slow", watch=slow)
+    assert [chunks for _, _, chunks in slow.batches] == [10] * 10 + [0] * (len(slow.batches) - 10)
+    assert [chunks for _, _, chunks in quick.batches] == [10, 90]
