@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.auth import Door, anyone
 from server.metrics import Metrics
 from server.pipeline import Parts
-from server.routes import chat, completions, embeddings, models, status
+from server.routes import chat, completions, embeddings, models, responses, status
 from server.seams import Embeddings
+from server.stored_responses import StoredResponses
 from server.wire.handlers import install_error_handlers
 
 
@@ -37,6 +38,7 @@ class Opened:
     parts: Parts
     door: Door
     embeddings: Embeddings
+    responses: StoredResponses
     options: Options
 
 
@@ -56,6 +58,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
                 "parts": opened.parts,
                 "door": opened.door,
                 "embeddings": opened.embeddings,
+                "responses": opened.responses,
                 "options": opened.options,
             }
 
@@ -69,7 +72,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    for routes in (chat, completions, embeddings, models, status):
+    for routes in (chat, completions, responses, embeddings, models, status):
         app.include_router(routes.router)
     if openapi:
         status.serve_openapi(app)

@@ -10,11 +10,13 @@ from pydantic.json_schema import models_json_schema
 from server.wire.chat import ChatRequest
 from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
+from server.wire.responses import ResponsesRequest
 
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/embeddings": EmbeddingRequest,
+    "/v1/responses": ResponsesRequest,
 }
 ERROR = {
     "type": "object",

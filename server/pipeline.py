@@ -28,6 +28,7 @@ from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, T
 from server.retrieval import as_sources, as_uses
 from server.seams import Decoder, Demos, Retriever, Tokenizer
 from server.token_reading import TokenReading
+from server.truncation import shortened
 
 REFUSAL = "I could not find anything about this in the documents."
 NO_HITS = Hits((), {})
@@ -111,6 +112,9 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
     tokenizer = decoder.tokenizer
     size = sum(len(message.text) for message in turn.messages) + sum(map(len, turn.prompts))
     prompts: tuple[tuple[int, ...], ...]
+    gone = 0
+    if turn.truncation == "auto":
+        turn, gone = await _off_loop(size, lambda: shortened(turn, decoder, parts.output_tokens))
     if turn.messages:
         prompts = (await _off_loop(size, lambda: tokenizer.chat(turn.messages, thinking=turn.thinking)),)
     else:
@@ -129,6 +133,8 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
         )
     limits = decide_limits(turn, None, decoder.profile, longest, parts.output_tokens)
     plan = _plan(turn, decoder.profile, prompts, limits, messages=turn.messages)
+    if gone:
+        plan = replace(plan, dropped={"turns": gone})
     return replace(plan, echoed=_texts(turn, tokenizer)) if turn.echo else plan
 
 
@@ -172,6 +178,12 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
 
     size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
     prompt, ids = await _off_loop(size, laid_out)
+    if prompt.dropped.turns and turn.truncation == "disabled":
+        raise ContextTooLong(
+            f"{prompt.dropped.turns} earlier turns do not fit this model's context; send fewer, or set "
+            "truncation to auto",
+            param="input",
+        )
     grounding: Grounding = "not_requested"
     if turn.search.stores:
         grounding = "grounded" if prompt.used else "ungrounded"

@@ -126,6 +126,12 @@ class Journal(Section):
     )
 
 
+class Responses(Section):
+    retention_days: float = Field(
+        30, ge=0, description="how long /v1/responses keeps what it stores; 0: nothing is stored"
+    )
+
+
 class Settings(Section):
     paths: Paths = Field(default_factory=Paths)
     server: Server = Field(default_factory=Server)
@@ -135,6 +141,7 @@ class Settings(Section):
     demos: Demos = Field(default_factory=Demos)
     limits: Limits = Field(default_factory=Limits)
     journal: Journal = Field(default_factory=Journal)
+    responses: Responses = Field(default_factory=Responses)
 
     @model_validator(mode="after")
     def _bound_beyond_loopback_means_keys(self) -> "Settings":

@@ -1,4 +1,4 @@
-"""Pieces → server-sent events of the chat and completions routes (openai-surface §5.4, §6).
+"""Pieces → server-sent events (openai-surface §5.4, §6; the events of responses, §7.4, have their own order).
 
     : ping     every 15 s, until the first piece exists
     opening    chat: one chunk a choice with the role, in index order; the very first carries `fewshot`
@@ -14,7 +14,7 @@ All but the text of a delta is the same for a whole choice, so it is rendered on
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -51,6 +51,18 @@ class Chunks(Protocol):
     def counts(self, usage: bytes) -> bytes: ...
 
 
+class Stream(Protocol):
+    """What a stream remembers between two pieces. Every method returns whole frames, or nothing."""
+
+    def open(self, piece: Piece) -> bytes: ...
+
+    def take(self, piece: Piece) -> bytes: ...
+
+    def close(self, reply: Reply) -> bytes: ...
+
+    def failure(self, error: Exception) -> bytes: ...
+
+
 def chat_frames(
     plan: Plan,
     pieces: AsyncIterator[Piece],
@@ -66,7 +78,7 @@ def chat_frames(
     it; otherwise it is awaited in a task of its own, so `pieces` must not hold a timeout or cancel scope open
     across a yield (PEP 789). Closing the iterator closes `pieces`, which aborts the engine request.
     """
-    return _frames(plan, pieces, reply, ChatChunks(plan, public_url), first, ping_seconds)
+    return frames(_Chunked(plan, ChatChunks(plan, public_url)), pieces, reply, first, ping_seconds)
 
 
 def completion_frames(
@@ -79,30 +91,36 @@ def completion_frames(
     ping_seconds: float = PING_SECONDS,
 ) -> AsyncGenerator[bytes]:
     """The body of a streamed completion, on the terms of `chat_frames`; `public_url` has no use here."""
-    return _frames(plan, pieces, reply, CompletionChunks(plan), first, ping_seconds)
+    return frames(_Chunked(plan, CompletionChunks(plan)), pieces, reply, first, ping_seconds)
 
 
-async def _frames(
-    plan: Plan,
+async def frames(
+    stream: Stream,
     pieces: AsyncIterator[Piece],
     reply: Callable[[], Reply],
-    chunks: Chunks,
-    first: asyncio.Future[Piece] | None,
-    ping_seconds: float,
+    first: asyncio.Future[Piece] | None = None,
+    ping_seconds: float = PING_SECONDS,
+    *,
+    keep: Callable[[Reply], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[bytes]:
+    """The body of a stream, on the terms of `chat_frames`; `keep` is awaited before the end is told."""
     first = first or asyncio.ensure_future(anext(pieces))
     try:
         while not (await asyncio.wait({first}, timeout=ping_seconds))[0]:
             yield PING
-        stream = _Stream(plan, chunks)
-        if frames := stream.open(first.result()):
-            yield frames
+        if opened := stream.open(first.result()):
+            yield opened
         async for piece in pieces:
-            if frames := stream.take(piece):
-                yield frames
-        yield stream.close(reply())
+            if said := stream.take(piece):
+                yield said
+        ended = reply()
+        if keep is not None:
+            await keep(ended)
+        yield stream.close(ended)
     except Exception as error:
-        yield _failure(error)
+        if problem_of(error).is_bug:
+            log.error("a stream failed after its first byte", exc_info=error)
+        yield stream.failure(error)
     finally:
         if not first.done():
             first.cancel()
@@ -112,8 +130,8 @@ async def _frames(
             await pieces.aclose()
 
 
-class _Stream:
-    """What a stream remembers between two pieces."""
+class _Chunked:
+    """The streams of chat and completions: same order, each with its own chunks."""
 
     def __init__(self, plan: Plan, chunks: Chunks) -> None:
         self._plan = plan
@@ -163,9 +181,5 @@ class _Stream:
         )
         return orjson.dumps(usage_object(counts))
 
-
-def _failure(error: Exception) -> bytes:
-    problem = problem_of(error)
-    if problem.is_bug:
-        log.error("a stream failed after its first byte", exc_info=error)
-    return b"data: " + orjson.dumps(problem.body()) + b"\n\n"
+    def failure(self, error: Exception) -> bytes:
+        return b"data: " + orjson.dumps(problem_of(error).body()) + b"\n\n"

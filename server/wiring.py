@@ -31,6 +31,7 @@ from server.pipeline import Parts
 from server.retrieval import IndexRetriever
 from server.seams import Decoder
 from server.settings import Settings
+from server.stored_responses import StoredResponses
 
 log = logging.getLogger("fewshot")
 
@@ -90,6 +91,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             parts=parts,
             door=Door(Keys(database, pepper=secret) if settings.auth.enabled else None),
             embeddings=embeddings,
+            responses=StoredResponses(database, retention_days=settings.responses.retention_days),
             options=Options(
                 body_bytes=server.body_bytes,
                 unit_header=server.unit_header,

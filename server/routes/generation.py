@@ -1,8 +1,8 @@
-"""What chat and completions share: body → turn → place → plan → answer, streamed or whole."""
+"""What the routes that generate text share: body → turn → place → plan → answer, streamed or whole."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -46,9 +46,23 @@ async def generate(
     frames: Frames,
 ) -> Response:
     """The whole life of one generation request."""
+    turn = read(await read_asked(request), context_of(request, key, prefix))
+
+    async def whole(reply: Reply) -> dict[str, Any]:
+        return body(reply, request.state.parts.public_url)
+
+    return await respond(request, turn, body=whole, frames=frames)
+
+
+async def read_asked(request: Request) -> bytes:
+    return await read_json_bytes(request, request.state.options.body_bytes)
+
+
+async def respond(
+    request: Request, turn: Turn, *, body: Callable[[Reply], Awaitable[dict[str, Any]]], frames: Frames
+) -> Response:
+    """Admission, plan, answer; streamed by `frames`, or whole by `body`, which may take its time."""
     parts: Parts = request.state.parts
-    options = request.state.options
-    turn = read(await read_json_bytes(request, options.body_bytes), _context(request, key, prefix))
     weight = turn.n * max(len(turn.prompts), 1)
     entering = parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
     try:
@@ -63,7 +77,7 @@ async def generate(
         headers = fewshot_headers(plan)
         if not turn.stream:
             reply = await unless_gone(request, _whole(answering))
-            said = orjson.dumps(body(reply, parts.public_url))
+            said = orjson.dumps(await body(reply))
             return Response(said, media_type="application/json", headers=headers)
         opened = Opened(answering)
         try:
@@ -108,7 +122,7 @@ async def _whole(answering: Answer) -> Reply:
     return answering.reply()
 
 
-def _context(request: Request, key: Key, prefix: str) -> Context:
+def context_of(request: Request, key: Key, prefix: str) -> Context:
     options = request.state.options
     header = options.unit_header
     return Context(

@@ -33,6 +33,7 @@ from server.keys import Keys
 from server.metrics import Metrics
 from server.pipeline import Parts
 from server.retrieval import IndexRetriever
+from server.stored_responses import StoredResponses
 
 ROWS = [
     {"id": "cats", "title": "Cats", "text": "Cats sleep for thirteen hours a day and hunt at dusk."},
@@ -100,6 +101,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
     def start(
         *,
         with_keys: bool = False,
+        retention_days: float = 30,
         admission: Admission | None = None,
         options: Options | None = None,
         open_decoder: Any = None,
@@ -141,6 +143,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                     parts=parts,
                     door=Door(keys),
                     embeddings=embeddings,
+                    responses=StoredResponses(database, retention_days=retention_days),
                     options=options or Options(),
                 )
             )

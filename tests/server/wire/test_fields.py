@@ -19,13 +19,23 @@ from openai.types.chat import (
     ChatCompletionUserMessageParam,
 )
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import (
+    EasyInputMessageParam,
+    ResponseFileSearchToolCallParam,
+    ResponseOutputMessageParam,
+    ResponsePromptParam,
+    ResponseTextConfigParam,
+    response_create_params,
+)
+from openai.types.shared_params import Reasoning
 
 from server.errors import UnsupportedParameter
 from server.wire.chat import ChatMessage, ChatRequest, read_chat
 from server.wire.completions import CompletionRequest, read_completion
 from server.wire.embeddings import EmbeddingRequest, read_embedding
-from server.wire.fields import CHAT, COMPLETIONS, EMBEDDINGS, Class, class_of
+from server.wire.fields import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Class, class_of
 from server.wire.reading import Context, Wire
+from server.wire.responses import ResponsesRequest, read_response
 
 CONTEXT = Context(id="x-1", created=7)
 STORES = {"type": "file_search", "vector_store_ids": ["vs_1"]}
@@ -68,6 +78,24 @@ ROUTES = {
             ("", completion_create_params.CompletionCreateParamsNonStreaming),
             ("", completion_create_params.CompletionCreateParamsStreaming),
             ("stream_options.", ChatCompletionStreamOptionsParam),
+        ),
+    ),
+    "responses": Route(
+        RESPONSES,
+        ResponsesRequest,
+        lambda body: read_response(body, CONTEXT).turn,
+        {"input": [{"role": "user", "content": "Hello"}]},
+        (
+            ("", response_create_params.ResponseCreateParamsNonStreaming),
+            ("", response_create_params.ResponseCreateParamsStreaming),
+            ("stream_options.", response_create_params.StreamOptions),
+            ("prompt_cache_options.", response_create_params.PromptCacheOptions),
+            ("prompt.", ResponsePromptParam),
+            ("text.", ResponseTextConfigParam),
+            ("reasoning.", Reasoning),
+            ("input[].", EasyInputMessageParam),
+            ("input[].", ResponseOutputMessageParam),
+            ("input[].", ResponseFileSearchToolCallParam),
         ),
     ),
     "embeddings": Route(
@@ -146,6 +174,8 @@ HARMLESS: dict[str, Any] = {
     "modalities": ["text"],
     "tool_choice": "auto",
     "user": "",
+    "background": False,
+    "reasoning": {"effort": "none"},
 }
 
 
