@@ -52,16 +52,22 @@ def stores(context: click.Context, as_json: bool, data: Path) -> None:
 def show(name: str, with_files: bool, as_json: bool, data: Path) -> None:
     """Show what the store NAME is made of, which files failed, and why."""
     from indexer import inventory
+    from indexer.segments import describe_index
 
     with opened_catalogue(data) as catalogue:
         store = catalogue.store(name)
         taken = inventory.take(catalogue, store)
         files = inventory.files(catalogue, store)
+        segments = catalogue.generation(store.id).segments
+        indexes = [describe_index(catalogue.data, segment) for segment in segments]
     if as_json:
         listed = {"files": [asdict(file) for file in files]} if with_files else {}
-        click.echo(json.dumps({**asdict(store), **asdict(taken), **listed}, ensure_ascii=False))
+        said = {**asdict(store), **asdict(taken), "indexes": indexes, **listed}
+        click.echo(json.dumps(said, ensure_ascii=False))
         return
     _tell(store, taken)
+    for index in indexes:
+        click.echo(f"  index {index}")
     for file in files:
         if with_files or file.state != "completed":
             _tell_file(file)

@@ -95,6 +95,15 @@ def test_refusals_name_the_way_out(call, folder):
     assert "fewshot models fetch" in missing.stderr
 
 
+def test_show_says_which_index_each_segment_has_and_why(call, folder):
+    (folder / "a.txt").write_text("text")
+    call(ingest, str(folder), "--store", "docs")
+    assert (
+        "index flat float32, 1 rows: 1 rows are scanned whole in milliseconds"
+        in call(stores, "show", "docs").stdout
+    )
+
+
 def test_damage_makes_verify_exit_1(call, folder, data):
     (folder / "a.txt").write_text("text")
     call(ingest, str(folder), "--store", "docs")
