@@ -22,6 +22,7 @@ from indexer.passages import embedded
 from indexer.records import Series, Store
 from indexer.seams import Embedder, Ids
 from indexer.segments import open_segment, stores_folder, sweep, write_segment
+from indexer.windows import Windowed
 
 BATCH_CHUNKS = 512  # committed together
 _MANY = 500  # ids in one IN (…)
@@ -130,6 +131,8 @@ def _add(catalogue: Catalogue, store: Store, series: Series, embedder: Embedder,
 
 
 def _refuse_long(catalogue: Catalogue, store: Store, ids: Ids, embedder: Embedder) -> None:
+    if isinstance(embedder, Windowed):
+        return  # it takes any length: static chunks are longer than the window by their owner's choice
     long: list[tuple[int, str]] = []
     for at in range(0, len(ids), BATCH_CHUNKS):
         said = list(_said(catalogue, ids[at : at + BATCH_CHUNKS]).values())

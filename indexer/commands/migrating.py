@@ -45,12 +45,15 @@ def migrate(
     switches. A chunk that is longer than the model's window is refused: ingest into a new store instead.
     """
     from indexer import migration
+    from indexer.chunking import of_options
     from indexer.embedding import open_embedder
+    from indexer.windows import reaching
 
     models = cache.expanduser() / "models"
     with opened_catalogue(data) as catalogue:
-        opened = open_embedder(embedder, models)
-        old = _at_hand(catalogue.store(name).current, models)
+        store = catalogue.store(name)
+        opened = reaching(open_embedder(embedder, models), of_options(store.options))
+        old = _at_hand(store.current, models)
         bar = migration.Bar(verify_queries, min_recall)
         done = migration.migrate(catalogue, name, opened, bar, _tell, old)
         dropped = migration.discard(catalogue, name) if discard_old else None
@@ -81,13 +84,18 @@ def migrate(
 def rollback(name: str, data: Path, cache: Path) -> None:
     """Search the vectors of before the last migration of NAME again, with what was ingested since."""
     from indexer import migration
+    from indexer.chunking import of_options
     from indexer.embedding import open_embedder
+    from indexer.windows import reaching
 
     models = cache.expanduser() / "models"
     with opened_catalogue(data) as catalogue:
-        done = migration.rollback(
-            catalogue, name, lambda series: open_embedder(series.embedder, models), _tell
-        )
+        kept = of_options(catalogue.store(name).options)
+
+        def reopen(series: "Series") -> "Embedder":
+            return reaching(open_embedder(series.embedder, models), kept)
+
+        done = migration.rollback(catalogue, name, reopen, _tell)
         store = catalogue.store(name)
     click.echo(
         f"generation {done.generation}: '{name}' is searched by {store.embedder} again, "

@@ -22,6 +22,7 @@ from indexer.migration import Bar, discard, migrate, rollback
 from indexer.search import Searcher
 from indexer.segments import open_segment
 from indexer.verification import findings
+from indexer.windows import Windowed
 
 OTHER = HashEmbedder(96, 64)
 
@@ -105,6 +106,12 @@ def test_a_chunk_longer_than_the_new_window_is_refused_by_name(filled, catalogue
     with pytest.raises(MigrationRefused, match=r"60 of 60 chunks .* longer than the 6 tokens .* new store"):
         migrate(catalogue, "docs", HashEmbedder(32, 6), Bar(), silent)
     assert catalogue.store("docs").embedder_digest == embedder.digest
+
+
+def test_chunks_longer_than_the_window_by_choice_move_in_several_windows(filled, catalogue, embedder):
+    small = Windowed(HashEmbedder(32, 6))
+    done = migrate(catalogue, "docs", small, Bar(queries=5), silent, embedder)
+    assert (done.chunks, done.measured.faithful) == (60, 1.0)
 
 
 def test_vectors_that_miss_the_bar_are_not_searched(filled, catalogue, embedder):
