@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -18,6 +19,7 @@ from indexer.vectors import INDEX, StoredVectors, choose, describe, discard, is_
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
+_SYNCS = 8  # files flushed at once
 LARGE_BYTES = 16 << 20  # rows beyond this are not hashed before a search may read them
 
 
@@ -57,9 +59,11 @@ def write_segment(
     }
     listing = {path: [file.sha256, file.size_bytes] for path, file in files.items()}
     (temporary / MANIFEST).write_text(json.dumps({**about, "files": listing}, indent=1))
-    for path in sorted(temporary.rglob("*"), reverse=True):  # from the inside out
+    inside = sorted(temporary.rglob("*"), reverse=True)
+    with ThreadPoolExecutor(_SYNCS) as together:  # a journalling file system commits them in one go
+        list(together.map(_sync, (path for path in inside if path.is_file())))
+    for path in [path for path in inside if path.is_dir()] + [temporary]:  # from the inside out
         _sync(path)
-    _sync(temporary)
     temporary.rename(folder / name)
     _sync(folder)
     return files
