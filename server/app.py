@@ -13,9 +13,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.auth import Door, anyone
+from server.feedback import Feedback
 from server.metrics import Metrics
 from server.pipeline import Parts
-from server.routes import chat, completions, embeddings, models, responses, status
+from server.routes import chat, completions, embeddings, feedback, models, responses, status
 from server.seams import Embeddings
 from server.stored_responses import StoredResponses
 from server.wire.handlers import install_error_handlers
@@ -39,6 +40,7 @@ class Opened:
     door: Door
     embeddings: Embeddings
     responses: StoredResponses
+    feedback: Feedback
     options: Options
 
 
@@ -59,6 +61,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
                 "door": opened.door,
                 "embeddings": opened.embeddings,
                 "responses": opened.responses,
+                "feedback": opened.feedback,
                 "options": opened.options,
             }
 
@@ -72,7 +75,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    for routes in (chat, completions, responses, embeddings, models, status):
+    for routes in (chat, completions, responses, feedback, embeddings, models, status):
         app.include_router(routes.router)
     if openapi:
         status.serve_openapi(app)

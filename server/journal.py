@@ -11,6 +11,7 @@ import hmac
 import json
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,11 +20,11 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import Engine, Table, exists, func, insert, select, update
+from sqlalchemy import Engine, Table, delete, exists, func, insert, select, update
 
 from indexer.database import writing
 from server.records import Plan, Reply, Turn
-from server.schema import exposures, open_schema, plans, replies
+from server.schema import exposures, open_schema, plans, replies, responses
 
 log = logging.getLogger("fewshot.journal")
 
@@ -32,6 +33,7 @@ Row = tuple[Table | None, dict[str, Any], Done | None]
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
 GROUP = 512  # rows a transaction
+CHUNK_ID = re.compile(r'"chunk_id": "([^"]+)"')  # in the body of a stored response
 
 
 class Journal:
@@ -190,10 +192,12 @@ class Journal:
 def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
     """`Journal.erase` for a journal that nobody has open here. Makes the tables if there are none.
 
+    Stored responses that show one of the chunks among their results or citations go whole.
     Raises `DatabaseRefused` when the journal is of a newer release.
     """
     open_schema(engine)
     turns: set[str] = set()
+    wanted = frozenset(chunk_ids)
     with writing(engine) as connection:
         for at in range(0, len(chunk_ids), GROUP):
             used = func.json_each(plans.c.chunks).table_valued("value")
@@ -206,6 +210,9 @@ def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
             connection.execute(
                 update(replies).where(replies.c.turn == turn).values(texts=None, token_ids=None)
             )
+        for response, body in connection.execute(select(responses.c.id, responses.c.body)).all():
+            if wanted & set(CHUNK_ID.findall(body)):
+                connection.execute(delete(responses).where(responses.c.id == response))
     return len(turns)
 
 

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from server.wire.chat import ChatRequest
 from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
+from server.wire.feedback import FeedbackRequest
 from server.wire.responses import ResponsesRequest
 
 BODIES: dict[str, type[BaseModel]] = {
@@ -17,6 +18,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/completions": CompletionRequest,
     "/v1/embeddings": EmbeddingRequest,
     "/v1/responses": ResponsesRequest,
+    "/v1/feedback": FeedbackRequest,
 }
 ERROR = {
     "type": "object",

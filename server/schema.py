@@ -1,12 +1,12 @@
-"""What journal.db holds besides the keys: the journal's three rows a turn, and stored responses."""
+"""What journal.db holds besides the keys: the journal's three rows a turn, feedback, stored responses."""
 
 from pathlib import Path
 
-from sqlalchemy import Column, Engine, Float, ForeignKey, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import Boolean, Column, Engine, Float, ForeignKey, Integer, LargeBinary, MetaData, Table, Text
 
 from indexer.upgrading import upgrade
 
-VERSION = 2  # of the newest revision
+VERSION = 3  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -61,6 +61,19 @@ replies = Table(
     Column("texts", Text),
     Column("token_ids", LargeBinary),
     Column("texts_sha256", Text, nullable=False),
+)
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("turn", Text, ForeignKey("exposures.turn"), nullable=False, index=True),
+    Column("giver", Text, nullable=False),  # prefix of the key
+    Column("choice", Integer, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("value", Text, nullable=False),  # JSON
+    Column("comment", Text),
+    Column("late", Boolean, nullable=False),  # after the attribution window: not analysed
 )
 responses = Table(
     "responses",

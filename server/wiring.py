@@ -23,6 +23,7 @@ from server.auth import Door
 from server.demonstrations import PoolDemos
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
+from server.feedback import Feedback
 from server.journal import Journal
 from server.keys import Keys, read_secret
 from server.metrics import Metrics
@@ -91,6 +92,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             parts=parts,
             door=Door(Keys(database, pepper=secret) if settings.auth.enabled else None),
             embeddings=embeddings,
+            feedback=Feedback(database, keep=settings.journal.keep),
             responses=StoredResponses(database, retention_days=settings.responses.retention_days),
             options=Options(
                 body_bytes=server.body_bytes,

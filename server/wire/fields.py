@@ -72,6 +72,8 @@ RESPONSES: Mapping[str, Class] = {
     **_all("R", "n max_tokens logit_bias frequency_penalty presence_penalty ignore_eos messages"),
 }
 
+FEEDBACK: Mapping[str, Class] = _all("H", "id metric value choice comment")
+
 EMBEDDINGS: Mapping[str, Class] = {
     **_all("H", "input model encoding_format dimensions fewshot fewshot.input_type"),
     **_all("I", "user"),

@@ -28,6 +28,7 @@ from server.demonstrations import PoolDemos
 from server.echo_decoder import EchoDecoder
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
+from server.feedback import Feedback
 from server.journal import Journal
 from server.keys import Keys
 from server.metrics import Metrics
@@ -143,6 +144,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                     parts=parts,
                     door=Door(keys),
                     embeddings=embeddings,
+                    feedback=Feedback(database),
                     responses=StoredResponses(database, retention_days=retention_days),
                     options=options or Options(),
                 )

@@ -137,6 +137,7 @@ ROUTES = [
     ("DELETE", "/v1/responses/resp_1", "infer"),
     ("GET", "/v1/responses/resp_1/input_items", "infer"),
     ("POST", "/v1/responses/resp_1/cancel", "infer"),
+    ("POST", "/v1/feedback", "feedback"),
     ("GET", "/v1/models", "infer"),
     ("GET", "/version", "infer"),
     ("GET", "/openapi.json", "infer"),

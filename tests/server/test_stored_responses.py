@@ -7,7 +7,7 @@ from indexer.database import check_schema, open_database
 from indexer.errors import DatabaseRefused
 from indexer.upgrading import backups
 from server.errors import NotFound
-from server.journal import Journal
+from server.journal import Journal, erase_texts
 from server.keys import Keys
 from server.schema import VERSION, metadata, open_schema, responses
 from server.stored_responses import StoredResponse, StoredResponses
@@ -53,6 +53,16 @@ def test_what_is_over_its_days_is_gone_from_the_file(tmp_path):
         assert connection.execute(sa.select(responses.c.id)).scalars().all() == ["new"]
 
 
+def test_erasing_a_chunk_takes_the_responses_that_show_it(tmp_path, store):
+    shows = {"output": [{"results": [{"text": "secret", "fewshot": {"chunk_id": "ch_a"}}]}]}
+    store.save("t", StoredResponse("a", None, [], shows))
+    store.save("t", stored("b"))
+    assert erase_texts(open_database(tmp_path / "journal.db"), ["ch_a"]) == 0
+    assert store.get("t", "b")
+    with pytest.raises(NotFound):
+        store.get("t", "a")
+
+
 def test_the_revisions_make_the_tables_that_the_code_reads(tmp_path):
     engine = open_database(tmp_path / "journal.db")
     open_schema(engine)
@@ -68,7 +78,7 @@ def test_the_revisions_make_the_tables_that_the_code_reads(tmp_path):
 def test_a_journal_of_release_0_1_0_is_upgraded_with_a_copy_beside_it(tmp_path, keys_first):
     path = tmp_path / "journal.db"
     engine = open_database(path)
-    old = [table for table in metadata.sorted_tables if table.name != "responses"]
+    old = [table for table in metadata.sorted_tables if table.name in ("exposures", "plans", "replies")]
     key = Keys(engine, pepper=b"p").create(tenant="t", scopes=["infer"]) if keys_first else None
     check_schema(engine, 1)  # as 0.1.0 did it
     metadata.create_all(engine, tables=old)
