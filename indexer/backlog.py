@@ -131,7 +131,7 @@ class Backlog:
         """The oldest waiting file with the next ones of its store that are cut alike."""
         files, stores = schema.files, schema.stores
         waiting = (
-            sa.select(files, *(stores.c[name].label(f"store_{name}") for name in _STORE))
+            sa.select(files, *(stores.c[name].label(f"of_{name}") for name in _STORE))
             .join(stores, stores.c.id == files.c.store_id)
             .where(
                 files.c.state == "in_progress",
@@ -149,7 +149,7 @@ class Backlog:
             rows = connection.execute(mine).mappings().all()
         folder = self._catalogue.data / uploads.FOLDER
         return Run(
-            Store(**{name: first[f"store_{name}"] for name in _STORE}),
+            Store(**{name: first[f"of_{name}"] for name in _STORE}),
             _chunking(first),
             tuple(
                 Source(

@@ -1,5 +1,6 @@
 """The embedding models that stores were built with, opened when a search first needs them."""
 
+import re
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -35,6 +36,21 @@ class Embedders:
             if digest not in self._opened:
                 self._opened[digest] = self._open(name, digest, store)
             return self._opened[digest]
+
+    def named(self, name: str) -> Embedder:
+        """A given model, or the one of that name among the models here: never a path, never a download.
+
+        Raises `EmbedderMissing`.
+        """
+        with self._opening:
+            for embedder in (*self._given, *self._opened.values()):
+                if embedder.name == name:
+                    return embedder
+            here = self._models is not None and re.fullmatch(r"\w[\w.-]*", name)
+            if self._models is None or not here or not (self._models / name).is_dir():
+                raise EmbedderMissing(f"no embedding model '{name}' on this server; GET /v1/models names one")
+            embedder = open_embedder(name, self._models)
+            return self._opened.setdefault(embedder.digest, embedder)
 
     def query(self, embedder: Embedder, text: str) -> Vectors:
         """The question's vector; a question asked again a moment later is not embedded again."""

@@ -13,10 +13,22 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.auth import Door, anyone
+from server.corpora import Corpora
 from server.feedback import Feedback
 from server.metrics import Metrics
 from server.pipeline import Parts
-from server.routes import chat, completions, embeddings, feedback, models, responses, status
+from server.routes import (
+    chat,
+    completions,
+    embeddings,
+    feedback,
+    files,
+    models,
+    responses,
+    status,
+    store_files,
+    vector_stores,
+)
 from server.seams import Embeddings
 from server.stored_responses import StoredResponses
 from server.wire.handlers import install_error_handlers
@@ -39,6 +51,7 @@ class Opened:
     parts: Parts
     door: Door
     embeddings: Embeddings
+    corpora: Corpora
     responses: StoredResponses
     feedback: Feedback
     options: Options
@@ -60,6 +73,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
                 "parts": opened.parts,
                 "door": opened.door,
                 "embeddings": opened.embeddings,
+                "corpora": opened.corpora,
                 "responses": opened.responses,
                 "feedback": opened.feedback,
                 "options": opened.options,
@@ -75,7 +89,18 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         redirect_slashes=False,
     )
     install_error_handlers(app)
-    for routes in (chat, completions, responses, feedback, embeddings, models, status):
+    for routes in (
+        chat,
+        completions,
+        responses,
+        feedback,
+        embeddings,
+        models,
+        status,
+        files,
+        vector_stores,
+        store_files,
+    ):
         app.include_router(routes.router)
     if openapi:
         status.serve_openapi(app)

@@ -12,6 +12,14 @@ from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
 from server.wire.feedback import FeedbackRequest
 from server.wire.responses import ResponsesRequest
+from server.wire.stores import (
+    FileBatchRequest,
+    StoreChange,
+    StoreFileChange,
+    StoreFileRequest,
+    StoreRequest,
+    StoreSearchRequest,
+)
 
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
@@ -19,6 +27,12 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/embeddings": EmbeddingRequest,
     "/v1/responses": ResponsesRequest,
     "/v1/feedback": FeedbackRequest,
+    "/v1/vector_stores": StoreRequest,
+    "/v1/vector_stores/{store_id}": StoreChange,
+    "/v1/vector_stores/{store_id}/search": StoreSearchRequest,
+    "/v1/vector_stores/{store_id}/files": StoreFileRequest,
+    "/v1/vector_stores/{store_id}/files/{file_id}": StoreFileChange,
+    "/v1/vector_stores/{store_id}/file_batches": FileBatchRequest,
 }
 ERROR = {
     "type": "object",

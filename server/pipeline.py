@@ -213,7 +213,7 @@ async def _search(turn: Turn, question: str, template: Template, parts: Parts) -
     top = turn.search.top or template.retrieval_top or parts.top
     began = time.perf_counter()
     try:
-        return await parts.retriever.search(question, turn.search, top=top)
+        return await parts.retriever.search(question, replace(turn.search, tenant=turn.tenant), top=top)
     except Exception:
         parts.metrics.retrieval_errors.inc()
         raise

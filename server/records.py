@@ -48,6 +48,7 @@ class Search:
     weights: tuple[float, float] | None = None  # (dense, keyword): which leg to lean on
     rerank: bool = True  # where the operator set up a reranker
     required: bool = False  # tool_choice "required": search or 400
+    tenant: str | None = None  # whose stores may be searched; None: all, in here only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from indexer.errors import EmbedderMismatch, FilterInvalid, IndexerError, UnknownStore
+from indexer.errors import EmbedderMismatch, FilterInvalid, IndexerError, StoreExpired, UnknownStore
 from indexer.records import Hit, Hits
 from indexer.search import Mode, Refinement, Searcher
 from prompts.records import Source
@@ -23,7 +23,10 @@ class IndexRetriever:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
 
     async def search(self, question: str, search: Search, *, top: int) -> Hits:
-        """Raises UnknownStore or FilterInvalid; else RetrievalUnavailable: a failed search is never empty."""
+        """Raises UnknownStore, StoreExpired or FilterInvalid; else RetrievalUnavailable.
+
+        A failed search is never an empty one.
+        """
         loop = asyncio.get_running_loop()
 
         def work() -> Hits:
@@ -39,6 +42,7 @@ class IndexRetriever:
                     weights=search.weights,
                     rerank=search.rerank and self._searcher.reranks,
                 ),
+                tenant=search.tenant,
             )
 
         try:
@@ -48,7 +52,7 @@ class IndexRetriever:
             raise RetrievalUnavailable(
                 f"the search took longer than {self._timeout_seconds:g} s", retry_after_seconds=2
             ) from None
-        except (UnknownStore, FilterInvalid, EmbedderMismatch):
+        except (UnknownStore, StoreExpired, FilterInvalid, EmbedderMismatch):
             raise
         except IndexerError as problem:
             raise RetrievalUnavailable(

@@ -59,6 +59,7 @@ class Server(Section):
     )
     queue: int = Field(256, ge=0, description="requests that may wait; more get 429")
     body_bytes: int = Field(4 * 2**20, ge=1024, description="largest JSON body")
+    upload_bytes: int = Field(100 * 2**20, ge=1024, description="largest uploaded file")
     metrics_port: int = Field(
         9464, ge=0, le=65535, description="own loopback port of /metrics when host is not loopback"
     )

@@ -7,10 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from indexer.backlog import Backlog
+from indexer.catalogue import Catalogue
 from indexer.database import open_database
 from indexer.embedders import Embedders
 from indexer.embedding import open_embedder
 from indexer.reranking import open_reranker
+from indexer.sandbox import Sandbox, servers_here
 from indexer.seams import Embedder, Reranker
 from indexer.search import Searcher
 from indexer.vectors.cuda import open_card
@@ -20,6 +23,7 @@ from prompts.vectors import evened
 from server.admission import Admission
 from server.app import Opened, Options
 from server.auth import Door
+from server.corpora import Corpora
 from server.demonstrations import PoolDemos
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
@@ -63,6 +67,10 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             threads=settings.retrieval.threads,
         )
         stack.callback(retriever.close)
+        catalogue = Catalogue(paths.data)
+        backlog = Backlog(catalogue, embedders, lambda: Sandbox(servers=servers_here()))
+        corpora = Corpora(catalogue, embedders, embedder, backlog, upload_bytes=server.upload_bytes)
+        stack.callback(corpora.close)
         embeddings = EmbeddingService(embedder)
         stack.callback(embeddings.close)
         engine = Engine(decoder_opener(settings))
@@ -92,6 +100,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             parts=parts,
             door=Door(Keys(database, pepper=secret) if settings.auth.enabled else None),
             embeddings=embeddings,
+            corpora=corpora,
             feedback=Feedback(database, keep=settings.journal.keep),
             responses=StoredResponses(database, retention_days=settings.responses.retention_days),
             options=Options(

@@ -79,6 +79,36 @@ EMBEDDINGS: Mapping[str, Class] = {
     **_all("I", "user"),
 }
 
+FILES: Mapping[str, Class] = {
+    **_all("H", "file purpose expires_after expires_after.anchor expires_after.seconds"),
+}
+
+STORES: Mapping[str, Class] = {
+    **_all("H", "name description file_ids chunking_strategy expires_after metadata"),
+    **_all("H", "expires_after.anchor expires_after.days fewshot fewshot.embedding_model"),
+}
+
+STORE_CHANGES: Mapping[str, Class] = _all(
+    "H", "name expires_after metadata expires_after.anchor expires_after.days"
+)
+
+STORE_FILES: Mapping[str, Class] = {
+    **_all("H", "file_id attributes chunking_strategy fewshot fewshot.replaces"),
+}
+
+STORE_FILE_CHANGES: Mapping[str, Class] = _all("H", "attributes")
+
+FILE_BATCHES: Mapping[str, Class] = {
+    **_all("H", "file_ids files attributes chunking_strategy"),
+    **_all("H", "files[].file_id files[].attributes files[].chunking_strategy"),
+}
+
+STORE_SEARCH: Mapping[str, Class] = {
+    **_all("H", "query filters max_num_results ranking_options search_mode max_results_per_file"),
+    **_all("H", "ranking_options.ranker ranking_options.score_threshold ranking_options.hybrid_search"),
+    **_all("I", "rewrite_query"),
+}
+
 # Fields that are honoured, but not with the values that ask for what is not offered.
 CHOSEN = frozenset(
     {
@@ -88,6 +118,7 @@ CHOSEN = frozenset(
         "input[].content[].type",
         "tools[].type",
         "tool_choice.type",
+        "purpose",
     }
 )
 

@@ -14,9 +14,14 @@ import pytest
 import uvicorn
 from click.testing import CliRunner
 
+from indexer.backlog import Backlog
+from indexer.catalogue import Catalogue
 from indexer.commands.ingest import ingest
 from indexer.database import open_database
+from indexer.embedders import Embedders
 from indexer.hash_embedder import HashEmbedder
+from indexer.reading.reader import read
+from indexer.records import Reading
 from indexer.search import Searcher
 from prompts.demos import Pool
 from prompts.listing import parse_lines
@@ -24,6 +29,7 @@ from prompts.templates import Library
 from server.admission import Admission
 from server.app import Opened, Options, create_app
 from server.auth import Door
+from server.corpora import Corpora
 from server.demonstrations import PoolDemos
 from server.echo_decoder import EchoDecoder
 from server.embedding_service import EmbeddingService
@@ -78,6 +84,16 @@ class Running:
         return dict(self.parts.journal.find(turn_id) or {})
 
 
+class Here:
+    """A reader in this process, for the documents of tests."""
+
+    def __call__(self, data: bytes, name: str, first_line: int = 1) -> Reading:
+        return read(data, name, first_line)
+
+    def close(self) -> None:
+        return None
+
+
 Serve = Callable[..., contextlib.AbstractContextManager[Running]]
 
 
@@ -106,11 +122,15 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         admission: Admission | None = None,
         options: Options | None = None,
         open_decoder: Any = None,
+        folder: Path = data,
+        open_reader: Any = Here,
+        upload_bytes: int = 100 * 2**20,
         **echo: Any,
     ) -> Iterator[Running]:
         database = open_database(tmp_path / "journal.db")
         keys = Keys(database, pepper=b"pepper") if with_keys else None
         embedder = HashEmbedder()
+        embedders = Embedders(None, embedder)
         decoder = EchoDecoder(**echo)
         metrics = Metrics()
         opened: list[Opened] = []
@@ -120,7 +140,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
 
         @contextlib.asynccontextmanager
         async def open_parts() -> AsyncIterator[Opened]:
-            retriever = IndexRetriever(Searcher(data, embedder), timeout_seconds=5, threads=2)
+            retriever = IndexRetriever(Searcher(folder, embedders), timeout_seconds=5, threads=2)
             pool = Pool(
                 parse_lines(map(json.dumps, EXAMPLES), "examples"),
                 vectors=embedder.passages([example["input"] for example in EXAMPLES]),
@@ -138,18 +158,23 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 public_url="http://fewshot.test",
             )
             parts.engine.start()
+            catalogue = Catalogue(folder)
+            backlog = Backlog(catalogue, embedders, open_reader)
+            corpora = Corpora(catalogue, embedders, embedder, backlog, upload_bytes=upload_bytes)
             embeddings = EmbeddingService(embedder)
             opened.append(
                 Opened(
                     parts=parts,
                     door=Door(keys),
                     embeddings=embeddings,
+                    corpora=corpora,
                     feedback=Feedback(database),
                     responses=StoredResponses(database, retention_days=retention_days),
                     options=options or Options(),
                 )
             )
             yield opened[0]
+            corpora.close()
             await parts.engine.close()
             retriever.close()
             embeddings.close()
