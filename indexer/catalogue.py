@@ -2,7 +2,7 @@
 
 import difflib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -103,24 +103,31 @@ class Catalogue:
                 chunks=_count(connection, chunks, chunks.c.store_id == store.id, chunks.c.died.is_(None)),
             )
 
-    def generation(self, store_id: str) -> Generation:
-        """The newest published generation."""
+    def generation(
+        self, store_id: str, held: int | None = None, segments_held: Collection[str] = ()
+    ) -> Generation:
+        """The newest published generation.
+
+        Whoever holds generation `held` with those segments is told only of the chunks that died since,
+        unless a segment left: only then can chunks that it knows as dead be gone.
+        """
         stores, segments, chunks = schema.stores, schema.segments, schema.chunks
         with self.engine.connect() as connection:  # one transaction: the three reads agree
             store = connection.execute(sa.select(stores).where(stores.c.id == store_id)).one()
-            rows = connection.execute(
-                sa.select(segments)
-                .where(segments.c.store_id == store_id, segments.c.series == store.series)
-                .order_by(segments.c.id)
-            ).mappings()
-            dead = connection.execute(
-                sa.select(chunks.c.id).where(chunks.c.store_id == store_id, chunks.c.died.is_not(None))
-            ).scalars()
+            query = sa.select(segments).where(
+                segments.c.store_id == store_id, segments.c.series == store.series
+            )
+            rows = connection.execute(query.order_by(segments.c.id)).mappings()
+            named = tuple(map(_segment, rows))
+            since = held if {segment.id for segment in named}.issuperset(segments_held) else None
+            died = chunks.c.died.is_not(None) if since is None else chunks.c.died > since
+            dead = connection.execute(sa.select(chunks.c.id).where(chunks.c.store_id == store_id, died))
             return Generation(
                 store_id,
                 store.generation,
-                tuple(map(_segment, rows)),
-                frozenset(dead),
+                named,
+                frozenset(dead.scalars()),
+                since=since,
                 series=store.series,
                 embedder=store.embedder,
                 embedder_digest=store.embedder_digest,

@@ -125,6 +125,7 @@ class Generation:
     embedder_digest: str
     dimension: int
     described: int = 0  # the generation in which attributes of files were last changed
+    since: int | None = None  # `dead` are those of later generations; None: all of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ class Snapshots:
         with self._opening:
             held = self._held.get(store.id)
             while held is None or held.number < store.generation:
-                generation = self._catalogue.generation(store.id)
+                known = (None, ()) if held is None else (held.number, held.segments.keys())
+                generation = self._catalogue.generation(store.id, *known)
                 try:
                     held = self._open(generation, held, store)
                 except StoreDamaged:
@@ -103,7 +104,10 @@ class Snapshots:
             return opened
 
     def _open(self, generation: Generation, held: Snapshot | None, store: Store) -> Snapshot:
-        if held is not None and not generation.dead.issuperset(held.hidden.tolist()):
+        hidden = np.array(sorted(generation.dead), dtype=np.int64)
+        if held is not None and generation.since is not None:
+            hidden = np.union1d(held.hidden, hidden)
+        elif held is not None and not generation.dead.issuperset(held.hidden.tolist()):
             # The dead were purged, so what they said must not stay in memory either.
             self._attributes.pop(generation.store_id, None)
         reused = held.segments if held is not None else {}
@@ -124,7 +128,7 @@ class Snapshots:
                 name: sampled[name] if name in sampled else _sample(segment, chunks)
                 for name, segment in opened.items()
             },
-            hidden=np.array(sorted(generation.dead), dtype=np.int64),
+            hidden=hidden,
             described=generation.described,
         )
 

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from indexer.deleting import delete_document
+from indexer.erasure import purge
 from indexer.errors import EmbedderMismatch, UnknownStore
 from indexer.hash_embedder import HashEmbedder
 from indexer.keywords import match
@@ -132,3 +134,20 @@ def test_a_held_generation_outlives_the_merge_of_its_segments(folder, put, catal
     assert len(catalogue.generation(catalogue.store("docs").id).segments) == 1
     indexes = [segment.keywords for segment in held.segments.values()]
     assert len(match(indexes, "unique3", 5)[0].ids) == 1
+
+
+def test_a_held_generation_learns_only_of_new_deaths_until_a_purge(corpus, catalogue, put):
+    put()
+    store = catalogue.store("docs")
+    snapshots = Snapshots(catalogue)
+    first = snapshots.newest(store)
+    for name in ("d3", "d4"):
+        delete_document(catalogue, store, name)
+        held = snapshots.newest(catalogue.store("docs"))
+        assert held.hidden.tolist() == catalogue.dead(store.id).tolist()
+    told = catalogue.generation(store.id, held.number - 1, held.segments.keys())
+    assert (told.since, len(told.dead)) == (held.number - 1, 1)
+    purge(catalogue)
+    held = snapshots.newest(catalogue.store("docs"))
+    assert held.hidden.tolist() == catalogue.dead(store.id).tolist() == []
+    assert catalogue.generation(store.id, first.number, first.segments.keys()).since is None
