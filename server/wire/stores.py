@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from indexer.attachments import Wish
 from indexer.chunking import Chunking
@@ -26,7 +26,19 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Key = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=512)]
 Number = Annotated[int, Field(ge=-(2**53), le=2**53)]  # beyond, a filter could not tell neighbours apart
-Attributes = Annotated[dict[Key, Text | bool | Number | float], Field(max_length=16)]
+_KINDS = {str: "<string>", bool: "<boolean>", int: "<integer>", float: "<number>"}
+Value = Annotated[
+    Annotated[Text, Tag("<string>")]
+    | Annotated[bool, Tag("<boolean>")]
+    | Annotated[Number, Tag("<integer>")]
+    | Annotated[float, Tag("<number>")],
+    Discriminator(
+        lambda value: _KINDS.get(type(value)),
+        custom_error_type="attribute",
+        custom_error_message="A string, a number, true or false is possible",
+    ),
+]
+Attributes = Annotated[dict[Key, Value], Field(max_length=16)]
 Metadata = Annotated[dict[Key, Text], Field(max_length=16)]
 FileIds = Annotated[list[Id], Field(max_length=MOST_FILES)]
 
