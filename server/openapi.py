@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from indexer.ownership import STATES
 from server.wire.chat import ChatRequest
 from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
@@ -33,6 +34,35 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/vector_stores/{store_id}/files": StoreFileRequest,
     "/v1/vector_stores/{store_id}/files/{file_id}": StoreFileChange,
     "/v1/vector_stores/{store_id}/file_batches": FileBatchRequest,
+}
+FORM = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"enum": ["assistants", "user_data"]},
+        "expires_after[anchor]": {"enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
+    },
+}
+WINDOW = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    "order": {"enum": ["asc", "desc"], "default": "desc"},
+    "after": {"type": "string"},
+    "before": {"type": "string"},
+}
+LISTS: dict[str, dict[str, Any]] = {
+    "/v1/files": {
+        **WINDOW,
+        "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10_000},
+        "purpose": {"type": "string"},
+    },
+    "/v1/vector_stores": WINDOW,
+    "/v1/vector_stores/{store_id}/files": {**WINDOW, "filter": {"enum": list(STATES)}},
+    "/v1/vector_stores/{store_id}/file_batches/{batch_id}/files": {
+        **WINDOW,
+        "filter": {"enum": list(STATES)},
+    },
 }
 ERROR = {
     "type": "object",
@@ -74,4 +104,13 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 "required": True,
                 "content": {"application/json": {"schema": reference}},
             }
+        if path in LISTS:
+            operations["get"].setdefault("parameters", []).extend(
+                {"name": name, "in": "query", "required": False, "schema": schema}
+                for name, schema in LISTS[path].items()
+            )
+    document["paths"]["/v1/files"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": FORM}},
+    }
     return document
