@@ -11,6 +11,9 @@ from indexer import schema, uploads
 from indexer.catalogue import Catalogue
 from indexer.commands.ingest import ingest
 from indexer.database import writing
+from indexer.erasure import purge
+from indexer.traces import traces
+from indexer.verification import findings
 from tests.server.test_vector_stores import CATS, TEA, found, upload
 
 
@@ -120,3 +123,21 @@ def test_another_embedding_model_is_chosen_by_name_or_not_at_all(serve, tmp_path
             with pytest.raises(openai.BadRequestError) as refused:
                 client.vector_stores.create(extra_body={"fewshot": {"embedding_model": wrong}})
             assert refused.value.param == "fewshot.embedding_model"
+
+
+def test_what_was_deleted_over_http_is_nowhere_after_a_purge(serve, tmp_path):
+    secret = b"The zorvane stands in the quilbex of Drennic."
+    with serve(folder=tmp_path) as running:
+        client = running.client()
+        store, other = client.vector_stores.create().id, client.vector_stores.create().id
+        file = client.vector_stores.files.upload_and_poll(vector_store_id=store, file=("s.txt", secret)).id
+        client.vector_stores.files.create_and_poll(file, vector_store_id=other)
+        kept = client.vector_stores.files.upload_and_poll(vector_store_id=store, file=("t.txt", TEA)).id
+        client.files.delete(file)
+        client.vector_stores.delete(other)
+        catalogue = Catalogue(tmp_path)
+        purge(catalogue)
+        assert list(traces(catalogue, secret.decode())) == []
+        assert list(findings(catalogue, catalogue.store(store))) == []
+        catalogue.close()
+        assert found(client, store, "green tea") == [kept]
