@@ -16,17 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 from rapidfuzz import process
-from rapidfuzz.distance import JaroWinkler
+from rapidfuzz.distance import Indel, JaroWinkler
 
 from indexer.words import CJK
 
 # Thresholds from human answers of CLAP NQ: docs/decisions/0132-server-supporting-spans.md
 EXACT = 0.5  # share of the sentence's letters that one run of words must cover
 NEARLY = 0.65  # share that a passage of twice the sentence's length must cover
-ALIKE = 0.87  # Jaro-Winkler: `recurs` and `recurring` are one word, `there` and `where` are not
+ALIKE = 0.87  # Jaro-Winkler: `sleeps` and `sleeping` are one word, `there` and `where` are not
 LETTERS = 4  # a sentence with fewer says nothing that could be looked up
 LONGEST_WORD = 12  # letters that count: a chemical's name is not five words
-INFLECTED = 4  # letters; shorter words are compared exactly
+SHARED = 0.7  # of the letters of two such words: `companies` and `compensation` begin alike and share 0.57
+INFLECTED = 5  # letters; shorter words are compared exactly
 WIDTH = 2  # times the sentence's words
 STRAYING = 0.25  # letters that a letter of other words between them costs
 
@@ -159,6 +160,9 @@ class SourceText:
             return {}
         alike = process.cdist(
             self._inflected, said, scorer=JaroWinkler.similarity, score_cutoff=ALIKE, dtype=np.float32
+        )
+        alike *= process.cdist(
+            self._inflected, said, scorer=Indel.normalized_similarity, score_cutoff=SHARED, dtype=np.float32
         )
         best = alike.argmax(axis=1)
         return {

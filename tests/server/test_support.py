@@ -25,7 +25,7 @@ def found(sentence):
     [
         ("iron melts at 1538 degrees celsius", "Iron melts at 1,538 degrees Celsius"),
         (
-            "In air that is wet, Celsius, irons rust.",
+            "In wet air, at degrees Celsius, iron melted.",
             "Iron melts at 1,538 degrees Celsius and rusts in wet air",
         ),
         (
