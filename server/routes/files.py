@@ -119,13 +119,18 @@ async def _read(request: Request, limit: int) -> FormData:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedMediaType("send multipart/form-data with the parts file and purpose")
+    chunks = _chunks(request, limit + AROUND)
+    parser = MultiPartParser(request.headers, chunks, max_files=1, max_fields=16)
     try:
-        return await MultiPartParser(
-            request.headers, _chunks(request, limit + AROUND), max_files=1, max_fields=16
-        ).parse()
+        form = await parser.parse()
     except (MultiPartException, KeyError) as problem:
         said = getattr(problem, "message", "it names no boundary")
         raise InvalidValue(f"The form cannot be read: {said}") from None
+    whole = {id(value.file) for value in form.values() if isinstance(value, UploadFile)}
+    for file in parser._files_to_close_on_error:  # of a part that never ended nothing else is left
+        if id(file) not in whole:
+            file.close()
+    return form
 
 
 async def _chunks(request: Request, limit: int) -> AsyncGenerator[bytes]:
