@@ -163,6 +163,22 @@ def test_documents_reach_the_answer_with_their_sources(url):
     assert {citation["n"] for citation in provenance["citations"]} <= numbers
 
 
+def test_a_response_searches_streams_and_is_kept(url):
+    ask = {
+        "model": MODEL,
+        "input": "Does music influence stress in ventilated patients?",
+        "tools": [{"type": "file_search", "vector_store_ids": ["studies"]}],
+        "max_output_tokens": 60,
+    }
+    whole = client(url).responses.create(**ask)
+    last = list(client(url).responses.create(**ask, stream=True))[-1]  # completed, or incomplete at 60 tokens
+    assert last.response.output_text == whole.output_text
+    assert [item.type for item in last.response.output] == ["file_search_call", "message"]
+    assert client(url).responses.retrieve(last.response.id).to_dict() == last.response.to_dict()
+    sources = {source["n"] for source in whole.fewshot["sources"] if source["used"]}
+    assert {citation["n"] for citation in whole.fewshot["citations"]} <= sources
+
+
 def test_worked_examples_are_picked_by_nearness(url):
     done = client(url).chat.completions.create(
         model=MODEL, messages=FRANCE, max_tokens=5, extra_body={"fewshot": {"demos": 3}}
