@@ -6,7 +6,7 @@ The catalogue is the queue, so what was accepted is read after any restart.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from indexer.embedders import Embedders
 from indexer.errors import EmbedderMismatch, IndexerError, StoreBusy, UnknownStore
 from indexer.ingest import take_in
 from indexer.records import Reading, Store
+from indexer.seams import Embedder, Vectors
 from indexer.sources import Source, Ticket
 from indexer.splitting import Splitting
 from indexer.windows import reaching
@@ -66,7 +67,7 @@ class Backlog:
         self._more.set()
 
     def close(self) -> None:
-        """End after the documents at hand, which are published; the rest waits for the next start."""
+        """End within seconds: what is being published is whole, the rest waits for the next start."""
         self._closing.set()
         self._more.set()
         if self._thread.is_alive():
@@ -99,6 +100,8 @@ class Backlog:
                 break
             try:
                 self._ingest(run)
+            except Ended:
+                break
             except StoreBusy:
                 busy.add(run.store.id)  # an ingest of the command line is writing to it
             except (UnknownStore, EmbedderMismatch) as problem:
@@ -120,7 +123,7 @@ class Backlog:
             self._catalogue,
             store,
             run.sources,
-            reaching(embedder, run.chunking),
+            Until(self._closing, reaching(embedder, run.chunking)),
             self._reader,
             Splitting(run.chunking),
             Quiet(),
@@ -179,6 +182,26 @@ class Backlog:
                     mine = sa.and_(files.c.id == source.ticket.row, files.c.state == "in_progress")
                     same = files.c.attempt == source.ticket.attempt
                     connection.execute(sa.update(files).where(mine, same).values(ended))
+
+
+class Ended(Exception):
+    """The server ends; what was embedded so far is embedded again by the next one."""
+
+
+class Until:
+    """An embedder that embeds no more once the event is set: a batch may take longer than anyone waits."""
+
+    def __init__(self, end: threading.Event, embedder: Embedder) -> None:
+        self._end, self._embedder = end, embedder
+        self.name, self.digest = embedder.name, embedder.digest
+        self.dimension, self.max_tokens = embedder.dimension, embedder.max_tokens
+        self.count, self.grasp, self.query = embedder.count, embedder.grasp, embedder.query
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        """Unit rows, shape (n, dimension); raises `Ended`."""
+        if self._end.is_set():
+            raise Ended
+        return self._embedder.passages(texts)
 
 
 class Quiet:
