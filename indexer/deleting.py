@@ -39,7 +39,7 @@ def find_file(catalogue: Catalogue, store: Store, name: str) -> str:
     files = schema.files
     mine = sa.and_(files.c.store_id == store.id, files.c.state != "deleted")
     with catalogue.engine.connect() as connection:
-        exact = sa.or_(files.c.id == name, files.c.source == name)
+        exact = sa.or_(files.c.id == name, files.c.source == name, files.c.upload_id == name)
         found = connection.execute(sa.select(files.c.id).where(mine, exact)).scalar()
         if found is not None:
             return str(found)

@@ -11,6 +11,7 @@ from indexer import schema, uploads
 from indexer.catalogue import Catalogue
 from indexer.commands.ingest import ingest
 from indexer.database import writing
+from indexer.deleting import delete_file, find_file
 from indexer.erasure import purge
 from indexer.traces import traces
 from indexer.verification import findings
@@ -141,3 +142,22 @@ def test_what_was_deleted_over_http_is_nowhere_after_a_purge(serve, tmp_path):
         assert list(findings(catalogue, catalogue.store(store))) == []
         catalogue.close()
         assert found(client, store, "green tea") == [kept]
+
+
+def test_a_command_takes_an_upload_out_of_a_store_by_its_id(serve, tmp_path):
+    with serve(folder=tmp_path) as running:
+        client = running.client()
+        store = client.vector_stores.create().id
+        file = client.vector_stores.files.upload_and_poll(vector_store_id=store, file=("t.txt", TEA)).id
+        catalogue = Catalogue(tmp_path)
+        mine = catalogue.store(store)
+        delete_file(catalogue, mine, find_file(catalogue, mine, file))
+        assert found(client, store, "green tea") == []
+        assert client.files.content(file).content == TEA
+        assert {trace.where for trace in traces(catalogue, TEA.decode())} >= {str(uploads_file(tmp_path))}
+        catalogue.close()
+
+
+def uploads_file(folder):
+    (only,) = (folder / "files").iterdir()
+    return only
