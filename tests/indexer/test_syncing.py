@@ -33,7 +33,7 @@ def start(data, *arguments: str, slow: bool = False) -> subprocess.Popen[str]:
     if slow:
         program += (
             "import time, indexer.ingest as i; from indexer.hash_embedder import HashEmbedder as H\n"
-            "i.BATCH_CHUNKS = 20; fast = H.passages\n"
+            "i.BATCH_CHUNKS = i.MOST_CHUNKS = 20; fast = H.passages\n"
             "H.passages = lambda self, texts: (time.sleep(0.02 * len(texts)), fast(self, texts))[1]\n"
         )
     command = [sys.executable, "-c", program + "ingest()", *arguments, "--store", "docs", "--data", str(data)]
