@@ -24,7 +24,7 @@ from indexer.errors import EmbedderMissing
 from indexer.seams import Vectors
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession  # type: ignore[import-untyped]
+    from onnxruntime import InferenceSession
 
 RECIPE = "int8-2"  # weights per channel, activations per batch; embeddings and narrowing products stay float
 GRAPH = "model.onnx"
@@ -160,7 +160,7 @@ def _to_int8(path: Path, target: Path) -> None:
     import logging
 
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(str(path)).graph
     narrowing = {
