@@ -10,6 +10,7 @@ import click
 
 from indexer.commands.cancelling import cancel
 from indexer.commands.deleting import delete, purge
+from indexer.commands.indexing import index
 from indexer.commands.migrating import discard, migrate, rollback
 from indexer.commands.options import data_option, opened_catalogue, tells
 
@@ -66,8 +67,8 @@ def show(name: str, with_files: bool, as_json: bool, data: Path) -> None:
         click.echo(json.dumps(said, ensure_ascii=False))
         return
     _tell(store, taken)
-    for index in indexes:
-        click.echo(f"  index {index}")
+    for each in indexes:
+        click.echo(f"  index {each}")
     for file in files:
         if with_files or file.state != "completed":
             _tell_file(file)
@@ -97,5 +98,5 @@ def _tell_file(file: "FileStatus") -> None:
     click.echo(f"  {file.state}  {file.source}  {file.id}, {file.chunks} chunks{copy}, {when}{said}")
 
 
-for command in (cancel, delete, purge, migrate, rollback, discard):
+for command in (cancel, index, delete, purge, migrate, rollback, discard):
     stores.add_command(command)

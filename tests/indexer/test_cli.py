@@ -121,3 +121,29 @@ def test_help_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_index_of_a_store_is_asked_for_and_followed_by_what_is_written_next(call, folder):
+    (folder / "a.txt").write_text("first")
+    call(ingest, str(folder), "--store", "docs")
+    assert "kind auto, precision auto, recall 0.95" in call(stores, "index", "docs").stdout
+    asked = call(stores, "index", "docs", "--precision", "float16", "--recall", "0.99")
+    assert "kind auto, precision float16, recall 0.99" in asked.stdout
+    (folder / "b.txt").write_text("second")
+    call(ingest, str(folder), "--store", "docs")
+    shown = call(stores, "show", "docs").stdout
+    assert "float32" in shown
+    assert "float16" in shown
+
+
+def test_index_options_that_do_not_go_together_change_nothing(call, folder):
+    (folder / "a.txt").write_text("first")
+    call(ingest, str(folder), "--store", "docs")
+    refused = call(stores, "index", "docs", "--kind", "milvus")
+    assert refused.exit_code == 1
+    assert "uri" in refused.stderr
+    assert "kind auto" in call(stores, "index", "docs").stdout
+    assert call(stores, "index", "docs", "--kind", "milvus", "--uri", "http://milvus:19530").exit_code == 0
+    assert (
+        "kind flat, precision auto, recall 0.95\n" in call(stores, "index", "docs", "--kind", "flat").stdout
+    )
