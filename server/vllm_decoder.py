@@ -127,6 +127,8 @@ class VllmDecoder:
         raise EngineUnavailable("the engine returned nothing for a scoring request")
 
     async def close(self) -> None:
+        if self._engine.output_handler is not None:
+            self._engine.output_handler.cancel()  # or it logs the core's orderly end as a crash
         await asyncio.to_thread(self._engine.shutdown)
 
 
@@ -137,12 +139,9 @@ def _start(options: EngineOptions) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     on_cpu = current_platform.is_cpu()
-    extra: dict[str, Any] = {}
     kv_cache_bytes = options.kv_cache_bytes or (GIB if on_cpu else None)
-    if kv_cache_bytes:
-        extra["kv_cache_memory_bytes"] = kv_cache_bytes
-    else:
-        extra["gpu_memory_utilization"] = options.gpu_memory_share
+    share = {"gpu_memory_utilization": options.gpu_memory_share}
+    extra: dict[str, Any] = {"kv_cache_memory_bytes": kv_cache_bytes} if kv_cache_bytes else share
     dtype: Any = options.dtype
     if dtype == "auto" and on_cpu:
         dtype = "float32"  # bfloat16 is emulated without AVX512-BF16: 5.4 times slower when measured

@@ -61,6 +61,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         client(base).close()
         child.terminate()
         assert child.wait(60) == 0, log.read_text()[-2000:]
+        assert "Traceback" not in log.read_text()  # an orderly end looks like one
     finally:
         child.kill()
         child.wait()
