@@ -2,7 +2,7 @@
 
 import difflib
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from indexer.upgrading import upgrade
 
 FILE = "catalogue.db"
 URL = "catalogue.url"
-_MANY = 500  # ids in one IN (…)
 _STORE = tuple(field.name for field in fields(Store))
 
 
@@ -165,44 +164,6 @@ class Catalogue:
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(table).where(table.c.deleted_at.is_not(None)))
             return [_store(row) for row in rows.mappings()]
-
-    def numbers(self, store_ids: Iterable[str]) -> dict[str, int]:
-        """The newest generation number of each store."""
-        stores = schema.stores
-        query = sa.select(stores.c.id, stores.c.generation).where(stores.c.id.in_(list(store_ids)))
-        with self.engine.connect() as connection:
-            return {row.id: row.generation for row in connection.execute(query)}
-
-    def passages(self, ids: Sequence[int], numbers: Mapping[str, int]) -> dict[int, sa.RowMapping]:
-        """Rows of the visible ones among these chunks, joined with document and file."""
-        chunks, documents, files = schema.chunks, schema.documents, schema.files
-        seen = sa.or_(
-            *(
-                sa.and_(
-                    chunks.c.store_id == store,
-                    sa.or_(chunks.c.died.is_(None), chunks.c.died > number),
-                )
-                for store, number in numbers.items()
-            )
-        )
-        query = (
-            sa.select(
-                chunks,
-                documents.c.file_id,
-                documents.c.external_id,
-                documents.c.title,
-                documents.c.attributes,
-                files.c.filename,
-            )
-            .join(documents, documents.c.id == chunks.c.document_id)
-            .join(files, files.c.id == documents.c.file_id)
-        )
-        found: dict[int, sa.RowMapping] = {}
-        with self.engine.connect() as connection:
-            for at in range(0, len(ids), _MANY):
-                rows = connection.execute(query.where(chunks.c.id.in_(ids[at : at + _MANY]), seen))
-                found.update((row["id"], row) for row in rows.mappings())
-        return found
 
 
 def check_embedder(store: Store, embedder: Embedder) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from indexer.paging import Page as Listed
 from server.errors import InvalidValue, UnsupportedParameter
-
-USUAL, MOST = 20, 100
+from server.wire.cursors import MOST, USUAL, list_body
 
 
 class Page(NamedTuple):
@@ -45,10 +45,4 @@ def page(items: Sequence[Mapping[str, Any]], asked: Page) -> dict[str, Any]:
             stop = ids.index(cursor)
     window = ordered[start:stop]
     shown = window[: asked.limit]
-    return {
-        "object": "list",
-        "data": shown,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
-        "has_more": len(window) > len(shown),
-    }
+    return list_body(shown, Listed(tuple(shown), len(window) > len(shown)))
