@@ -43,7 +43,7 @@ ABOUT = {  # so that `fewshot --help` imports nothing
 
 
 # Commands of `fewshot stores`: click asks each for defaults of its own.
-OF_STORES = ("cancel", "delete", "discard", "migrate", "purge", "rollback", "show")
+OF_STORES = ("cancel", "delete", "discard", "index", "migrate", "purge", "rollback", "show")
 
 
 class LazyGroup(click.Group):
