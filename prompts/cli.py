@@ -83,7 +83,7 @@ def show(
 @prompts.command()
 @click.argument("folder", type=FOLDER, default=SHIPPED)
 def lint(folder: Path) -> None:
-    """Check every template and demonstration file below FOLDER; exit code 1 when something is wrong."""
+    """Check every template, demonstration file and experiment below FOLDER; exit code 1 on a problem."""
     found = findings(folder)
     for where, problem in found:
         click.echo(f"{where}: {problem}")

@@ -8,8 +8,12 @@ PromptError
 ├── SlotProblem            missing, unknown, unfit and over-long values, together
 ├── PromptTooLong          what may not give way exceeds the room
 ├── ControlText            a value smuggled a control token past neutralising
-└── PoolError
-    └── PoolInvalid        a demonstration file breaks the format; carries every problem
+├── PoolError
+│   └── PoolInvalid        a demonstration file breaks the format; carries every problem
+└── ExperimentError
+    ├── ExperimentInvalid  an experiment file breaks the format; carries every problem
+    ├── ExperimentChanged  a running experiment was changed in a way that would spoil it
+    └── OutcomesInvalid    exported rows break the format; carries line numbers
 """
 
 from __future__ import annotations
@@ -106,6 +110,33 @@ class PoolInvalid(PoolError):
         self.where = where
         self.problems = tuple(problems)
         super().__init__(_listed(f"demonstrations {where} are not usable", self.problems))
+
+
+class ExperimentError(PromptError):
+    """An experiment cannot be used."""
+
+
+class ExperimentInvalid(ExperimentError):
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        super().__init__(_listed(f"experiment {where} is not usable", self.problems))
+
+
+class ExperimentChanged(ExperimentError):
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.name = name
+        self.problems = tuple(problems)
+        super().__init__(
+            _listed(f"experiment {name} is running and cannot be changed like this", self.problems)
+        )
+
+
+class OutcomesInvalid(ExperimentError):
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        super().__init__(_listed(f"outcomes {where} cannot be read", self.problems))
 
 
 def _listed(head: str, problems: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ class Fields:
 
     def __init__(self, table: Mapping[str, Any], where: str, problems: list[str]) -> None:
         self._table = table
-        self._where = where
+        self.where = where
         self._asked: set[str] = set()
         self.problems = problems
 
@@ -108,4 +108,4 @@ class Fields:
         return value
 
     def _named(self, key: str) -> str:
-        return f"{self._where}.{key}" if self._where else key
+        return f"{self.where}.{key}" if self.where else key

@@ -1,4 +1,4 @@
-"""All problems of a folder of templates and demonstration files, in one run."""
+"""All problems of a folder of templates, demonstration files and experiments, in one run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from prompts.errors import PoolInvalid, PromptError, TemplateInvalid
+from prompts.errors import ExperimentInvalid, PoolInvalid, PromptError, TemplateInvalid
+from prompts.experiment_files import load
 from prompts.layout import lay_out
 from prompts.listing import parse_lines
 from prompts.records import Example, Prompt, Template
 from prompts.seams import count_words
-from prompts.templates import LOCK, locked_digests, paths, read_file
+from prompts.templates import EXPERIMENTS, LOCK, SHIPPED, locked_digests, paths, read_file
 
 ROOM = 1_000_000  # words; an example is a few hundred
 
@@ -22,7 +23,9 @@ class Finding(NamedTuple):
 
 
 def findings(folder: Path) -> list[Finding]:
-    """Problems of every `<name>/<version>.toml`, of the lock, and of every `.jsonl` file below the folder."""
+    """Problems of every `<name>/<version>.toml`, of the lock, of every `.jsonl` file below the folder, and of
+    the experiments: `experiments/*.toml`, and `.toml` files right in the folder.
+    """
     try:
         locked = locked_digests(folder)
     except TemplateInvalid as error:
@@ -44,7 +47,7 @@ def findings(folder: Path) -> list[Finding]:
     found += [
         Finding(LOCK, f"{gone} is locked, but its file is gone") for gone in sorted(locked.keys() - files)
     ]
-    return [*found, *_pools(folder)]
+    return [*found, *_pools(folder), *_experiments(folder, references)]
 
 
 def rendered(template: Template, example: Example) -> Prompt:
@@ -78,4 +81,13 @@ def _pools(folder: Path) -> Iterator[Finding]:
             with path.open(encoding="utf-8") as lines:
                 parse_lines(lines, str(path))
         except PoolInvalid as error:
+            yield from (Finding(str(path.relative_to(folder)), problem) for problem in error.problems)
+
+
+def _experiments(folder: Path, references: set[str]) -> Iterator[Finding]:
+    shipped = {f"{path.parent.name}@{path.stem}" for path in paths(SHIPPED)}
+    for path in sorted([*folder.glob("*.toml"), *folder.glob(f"{EXPERIMENTS}/*.toml")]):
+        try:
+            load(path, references | shipped)
+        except ExperimentInvalid as error:
             yield from (Finding(str(path.relative_to(folder)), problem) for problem in error.problems)

@@ -197,14 +197,3 @@ class Prompt:
     dropped: Dropped = field(default_factory=Dropped)
     format: Format = "chat"  # plain: one message, to be read as it is, without the model's chat template
     neutralised: int = 0  # hostile strings broken up or removed in what callers and documents gave
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """A recipe: everything that may differ between two ways to answer the same request."""
-
-    name: str
-    template: str  # an exact name@version
-    demos: DemoPolicy | None = None  # None: the template's own
-    retrieval_top: int | None = None
-    sampling: Sampling = field(default_factory=Sampling)

@@ -12,6 +12,7 @@ from prompts.records import Template
 
 SHIPPED = Path(__file__).parent / "library"
 LOCK = "versions.lock"
+EXPERIMENTS = "experiments"  # a folder beside the templates; no template has this name
 
 
 class Library:
@@ -57,7 +58,7 @@ def read(folder: Path) -> list[Template]:
 
 
 def paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*.toml"))
+    return sorted(path for path in folder.glob("*/*.toml") if path.parent.name != EXPERIMENTS)
 
 
 def read_file(path: Path, locked: dict[str, str]) -> Template:
