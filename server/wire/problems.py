@@ -86,6 +86,9 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.RenderFailed: BUG,
     prompts.TemplateInvalid: BUG,
     prompts.PoolInvalid: BUG,
+    prompts.ExperimentInvalid: _refused(400, "invalid_value"),
+    prompts.ExperimentChanged: _conflict("experiment_state"),
+    prompts.OutcomesInvalid: BUG,  # rows are read by commands, never over HTTP
     indexer.IndexerError: NO_SEARCH,
     indexer.UnknownStore: _refused(404, "not_found"),
     indexer.UnknownUpload: _refused(404, "not_found"),
