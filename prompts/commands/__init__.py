@@ -1,0 +1,1 @@
+"""Commands of this room that grew a file of their own."""
