@@ -9,6 +9,8 @@ from prompts import sandbox
 from prompts.records import Template
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+POOL_REFERENCE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@[1-9][0-9]*")
+STATIC = ("none", "fixed", "random", "balanced")  # strategies that do not go by the question
 SLOT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # What each part may name besides the slots. Sources and demos never see the question: their text would
@@ -37,6 +39,7 @@ def problems_of(template: Template) -> list[str]:
         *_layout(template),
         *_labels(template),
         *_demos(template),
+        *_policies(template),
     ]
 
 
@@ -88,6 +91,8 @@ def _layout(template: Template) -> Iterator[str]:
         for fence in layout.fence:
             if fence not in source:
                 yield f"layout.fence {fence!r} does not occur in parts.source"
+    if layout.marking == "datamark" and source is not None:
+        yield from _datamark(template)
     if any(len(fence.strip()) < 2 for fence in layout.fence):
         yield "layout.fence: each string needs at least two characters"
 
@@ -109,3 +114,26 @@ def _demos(template: Template) -> Iterator[str]:
     for demo in template.demos:
         if known and demo.label not in known:
             yield f"demos: {demo.id} has the label {demo.label!r}, which labels.set does not list"
+
+
+def _datamark(template: Template) -> Iterator[str]:
+    mark = template.layout.datamark
+    if len(mark) != 1 or mark.isspace() or mark.isalnum():
+        yield "layout.datamark must be one character that is neither space, letter nor digit"
+    elif mark not in template.parts.get("system", ""):
+        yield f"parts.system must explain the mark {mark!r} that stands between the words of sources"
+
+
+def _policies(template: Template) -> Iterator[str]:
+    if template.static.strategy not in STATIC:
+        yield (
+            f"fewshot.static.strategy must be one of {', '.join(STATIC)}: static demos are the same for "
+            f"every question, and {template.static.strategy!r} goes by the question"
+        )
+    for where, policy in (("static", template.static), ("dynamic", template.dynamic)):
+        if policy.ids and policy.strategy != "fixed":
+            yield f"fewshot.{where}.ids belong to the strategy fixed"
+        if policy.pool is not None and not POOL_REFERENCE.fullmatch(policy.pool):
+            yield f"fewshot.{where}.pool must name an exact version, such as routing@5"
+    if template.demos and template.static.count:
+        yield "fewshot.static picks from a pool, but the template has demos of its own: keep one of them"

@@ -147,12 +147,13 @@ def drafted(
             render("demo_output", template.parts["demo_output"], context),
         )
 
+    mark = template.layout.datamark if template.layout.marking == "datamark" else ""
+
     def safe(source: Source) -> Source:
-        return replace(
-            source,
-            title=cleaner.clean(source.title, "document"),
-            text=cleaner.clean(source.text, "document"),
-        )
+        title, text = (cleaner.clean(one, "document") for one in (source.title, source.text))
+        if mark:  # arXiv 2403.14720: words so joined do not read as an instruction; the mark cannot be forged
+            title, text = (mark.join(one.replace(mark, " ").split()) for one in (title, text))
+        return replace(source, title=title, text=text)
 
     # demos that belong to the wording may hold its fences on purpose
     static_trust: Trust = "author" if static_demos is template.demos else "document"

@@ -76,7 +76,8 @@ def _demo(line: str, number: int, problems: list[str]) -> Demo | None:
         problems.append(f"line {number}: {'; '.join(found)}")
         return None
     label = row.get("label")
-    return Demo(row["id"], row["input"], row["output"], label, tuple(row.get("tags") or ()))
+    unit = (row.get("provenance") or {}).get("unit")
+    return Demo(row["id"], row["input"], row["output"], label, tuple(row.get("tags") or ()), unit)
 
 
 def _missing(row: dict[str, Any]) -> list[str]:
@@ -94,6 +95,8 @@ def _unfit(row: dict[str, Any]) -> list[str]:
         problems.append("'provenance.split' must be 'demos': items kept for judging must not be shown")
     elif provenance is not None and not isinstance(provenance, dict):
         problems.append("'provenance' must be an object")
+    if isinstance(provenance, dict) and not isinstance(provenance.get("unit"), str | None):
+        problems.append("'provenance.unit' must be text")
     return problems
 
 

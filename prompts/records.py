@@ -14,9 +14,9 @@ Kind = Literal["static_demos", "history", "dynamic_demos", "sources"]
 Block = Literal["system", "static_demos", "soft_prompt", "history", "dynamic_demos", "sources", "question"]
 Format = Literal["chat", "plain"]  # plain: one text for a base model
 DemoStyle = Literal["text", "turns"]
-Marking = Literal["fence", "none"]
-Strategy = Literal["none", "fixed", "random", "nearest"]
-Order = Literal["nearest_last", "nearest_first", "as_listed"]
+Marking = Literal["fence", "datamark", "none"]
+Strategy = Literal["none", "fixed", "random", "random_each", "nearest", "bm25", "mmr", "dpp", "balanced"]
+Order = Literal["nearest_last", "nearest_first", "shuffled", "interleaved", "as_listed"]
 Scoring = Literal["first_token", "sequence", "generate"]
 Calibration = Literal["none", "content_free", "batch"]
 
@@ -58,6 +58,7 @@ class Demo:
     output: str
     label: str | None = None  # a label's id
     tags: tuple[str, ...] = ()
+    unit: str | None = None  # whose it is, by its provenance: not shown to the same unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ class DemoPolicy:
     order: Order = "nearest_last"
     seed: int = 0
     per_label: int | None = None
-    max_distance: float | None = None  # 1 - cosine, so 0..2
+    max_distance: float | None = None  # 1 - cosine, so 0..2; None: the pool's own gate, if it has one
+    ids: tuple[str, ...] = ()  # of `fixed`: these, in this order
+    pool: str | None = None  # an exact name@version; None: the server's default pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class Layout:
     demo_style: DemoStyle = "text"
     marking: Marking = "fence"
     fence: tuple[str, ...] = ()
+    datamark: str = ""  # of the marking of that name: stands for every run of whitespace in a source
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ def layout(fields: Fields) -> Layout:
         demo_style=fields.choice("demo_style", DemoStyle, usual.demo_style),
         marking=fields.choice("marking", Marking, usual.marking),
         fence=fields.texts("fence"),
+        datamark=fields.text("datamark", ""),
     )
     fields.close()
     return read
@@ -68,6 +69,8 @@ def policy(fields: Fields) -> DemoPolicy:
         seed=fields.integer("seed") or 0,
         per_label=fields.integer("per_label", least=1),
         max_distance=fields.number("max_distance", least=0, most=2),
+        ids=fields.texts("ids"),
+        pool=fields.text("pool", "") or None,
     )
     fields.close()
     return read
