@@ -2,13 +2,18 @@
 
 import json
 import time
+from dataclasses import asdict
+from typing import Any
 
 import click
 
 from indexer.database import open_database
-from server.keys import SCOPES, Keys, read_secret
+from server.keys import SCOPES, Key, Keys, read_secret
 from server.models import ModelUnavailable, fetch_defaults
+from server.quotas import Rates
 from server.settings import Settings, knobs
+
+COUNT = click.IntRange(min=0)
 
 
 @click.group()
@@ -21,21 +26,59 @@ def keys() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Repeatable; default: infer."
 )
-@click.option("--days", type=float, help="Days until the key expires; default: never.")
+@click.option("--name", help="What the key is for, as `fewshot keys list` shows it.")
+@click.option(
+    "--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires; default: never."
+)
+@click.option("--requests-per-minute", type=COUNT, help="0: no limit; default: limits.requests_per_minute.")
+@click.option("--tokens-per-minute", type=COUNT, help="0: no limit; default: limits.tokens_per_minute.")
+@click.option("--concurrent", type=COUNT, help="Requests at once. 0: no limit; default: limits.concurrent.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def create(settings: Settings, tenant: str, scopes: tuple[str, ...], days: float | None) -> None:
+def create(
+    settings: Settings,
+    tenant: str,
+    scopes: tuple[str, ...],
+    name: str | None,
+    days: float | None,
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
+    concurrent: int | None,
+    as_json: bool,
+) -> None:
     """Create a key and print it. It is shown this once."""
-    click.echo(_open(settings).create(tenant=tenant, scopes=scopes or ("infer",), days=days))
+    rates = Rates(requests_per_minute, tokens_per_minute, concurrent)
+    book = _open(settings)
+    try:
+        made = book.create(tenant=tenant, scopes=scopes or ("infer",), name=name, days=days, rates=rates)
+    except ValueError as problem:
+        raise click.ClickException(str(problem)) from None
+    prefix = made.split("_")[1]
+    (known,) = [key for key in book.list() if key.prefix == prefix]
+    click.echo(json.dumps({"key": made, **_described(known)}) if as_json else made)
 
 
 @keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.pass_obj
-def list_keys(settings: Settings) -> None:
-    """List keys by their prefix."""
-    for key in _open(settings).list():
-        made = time.strftime("%Y-%m-%d", time.localtime(key.created_at))
-        state = "revoked" if key.revoked else "active"
-        click.echo(f"{key.prefix}  {state:<8} {made}  {key.tenant:<16} {' '.join(sorted(key.scopes))}")
+def list_keys(settings: Settings, as_json: bool) -> None:
+    """List keys by their prefix: state, tenant, scopes, last use, limits."""
+    known = _open(settings).list()
+    if as_json:
+        click.echo(json.dumps([_described(key) for key in known], indent=1))
+        return
+    for key in known:
+        limits = {name: value for name, value in asdict(key.rates).items() if value is not None}
+        used = f"used {_minute(key.used_at)}" if key.used_at else "never used"
+        words = [
+            f"{key.prefix}  {key.state:<8} {_minute(key.created_at)}  {key.tenant:<16}",
+            " ".join(sorted(key.scopes)),
+            used,
+            *([f"until {_minute(key.expires_at)}"] if key.expires_at else []),
+            *(f"{name}={value}" for name, value in limits.items()),
+            *([f"({key.name})"] if key.name else []),
+        ]
+        click.echo("  ".join(words))
 
 
 @keys.command()
@@ -44,7 +87,7 @@ def list_keys(settings: Settings) -> None:
 def revoke(settings: Settings, prefix: str) -> None:
     """Revoke the key with this PREFIX; it counts at once."""
     if not _open(settings).revoke(prefix):
-        raise click.ClickException(f"no active key {prefix!r}; `fewshot keys list` shows them")
+        raise click.ClickException(f"no key {prefix!r} to revoke; `fewshot keys list` shows them")
     click.echo(f"revoked {prefix}")
 
 
@@ -80,3 +123,22 @@ def settings(settings: Settings, as_json: bool) -> None:
 
 def _open(settings: Settings) -> Keys:
     return Keys(open_database(settings.paths.data / "journal.db"), pepper=read_secret(settings.paths.data))
+
+
+def _described(key: Key) -> dict[str, Any]:
+    return {
+        "prefix": key.prefix,
+        "name": key.name,
+        "state": key.state,
+        "tenant": key.tenant,
+        "scopes": sorted(key.scopes),
+        "created_at": int(key.created_at),
+        "expires_at": key.expires_at and int(key.expires_at),
+        "revoked_at": key.revoked_at and int(key.revoked_at),
+        "last_used_at": key.used_at and int(key.used_at),
+        **asdict(key.rates),
+    }
+
+
+def _minute(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,4 +1,4 @@
-"""What journal.db holds besides the keys: the journal's three rows a turn, feedback, stored responses."""
+"""What journal.db holds: the journal's three rows a turn, feedback, stored responses, the API keys."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from sqlalchemy import Boolean, Column, Engine, Float, ForeignKey, Integer, Larg
 
 from indexer.upgrading import upgrade
 
-VERSION = 3  # of the newest revision
+VERSION = 4  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -85,6 +85,22 @@ responses = Table(
     Column("previous", Text),  # id of the response this one continues
     Column("items", Text, nullable=False),  # JSON: the input as /input_items gives it back
     Column("body", Text, nullable=False),  # JSON: the response object with all its results
+)
+keys = Table(
+    "keys",
+    metadata,
+    Column("prefix", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),  # HMAC-SHA-256(pepper, key): full entropy needs no bcrypt
+    Column("tenant", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Column("name", Text),
+    Column("requests_per_minute", Integer),  # null: the settings' number; 0: without limit
+    Column("tokens_per_minute", Integer),
+    Column("concurrent", Integer),
+    Column("used_at", Float),  # to the minute
 )
 
 

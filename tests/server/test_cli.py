@@ -1,5 +1,6 @@
 """The command: light to start, clear when refused."""
 
+import json
 import os
 import subprocess
 import sys
@@ -76,3 +77,14 @@ def test_keys_are_made_listed_and_revoked(tmp_path):
     assert runner.invoke(main, ["keys", "revoke", prefix]).exit_code == 0
     assert "revoked" in runner.invoke(main, ["keys", "list"]).output
     assert runner.invoke(main, ["keys", "revoke", prefix]).exit_code == 1
+
+
+def test_keys_are_described_as_json(tmp_path):
+    runner = CliRunner(env={"FEWSHOT_DATA_DIR": str(tmp_path)})
+    options = ["--name", "ci", "--days", "1", "--tokens-per-minute", "5000", "--scope", "audit", "--json"]
+    made = json.loads(runner.invoke(main, ["keys", "create", *options]).output)
+    assert made.pop("key").startswith(f"fsk_{made['prefix']}_")
+    assert json.loads(runner.invoke(main, ["keys", "list", "--json"]).output) == [made]
+    assert (made["state"], made["tokens_per_minute"], made["requests_per_minute"]) == ("active", 5000, None)
+    refused = runner.invoke(main, ["keys", "create", "--tenant", "a b"])
+    assert (refused.exit_code, "a tenant is" in refused.output) == (1, True)

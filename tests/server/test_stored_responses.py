@@ -1,5 +1,7 @@
 """Stored responses, and the journal file of the release before they were."""
 
+import hmac
+
 import pytest
 import sqlalchemy as sa
 
@@ -74,12 +76,30 @@ def test_the_revisions_make_the_tables_that_the_code_reads(tmp_path):
         assert indexed == {column.name for column in table.columns if column.index}
 
 
+def old_key(engine):
+    """A key as 0.1.0 wrote it down, in the table that it made outside the revisions."""
+    key = "fsk_0123abcd_secret"
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE TABLE keys (prefix TEXT NOT NULL, digest BLOB NOT NULL, tenant TEXT NOT NULL,"
+                " scopes TEXT NOT NULL, created_at FLOAT NOT NULL, expires_at FLOAT, revoked_at FLOAT,"
+                " PRIMARY KEY (prefix))"
+            )
+        )
+        connection.execute(
+            sa.text("INSERT INTO keys VALUES ('0123abcd', :digest, 't', 'infer', 1, NULL, NULL)"),
+            {"digest": hmac.digest(b"p", key.encode(), "sha256")},
+        )
+    return key
+
+
 @pytest.mark.parametrize("keys_first", [True, False])
 def test_a_journal_of_release_0_1_0_is_upgraded_with_a_copy_beside_it(tmp_path, keys_first):
     path = tmp_path / "journal.db"
     engine = open_database(path)
     old = [table for table in metadata.sorted_tables if table.name in ("exposures", "plans", "replies")]
-    key = Keys(engine, pepper=b"p").create(tenant="t", scopes=["infer"]) if keys_first else None
+    key = old_key(engine) if keys_first else None
     check_schema(engine, 1)  # as 0.1.0 did it
     metadata.create_all(engine, tables=old)
     with engine.begin() as connection:
@@ -97,7 +117,13 @@ def test_a_journal_of_release_0_1_0_is_upgraded_with_a_copy_beside_it(tmp_path, 
     assert len(backups(path)) == 1
     again = open_database(path)
     assert sa.inspect(again).has_table("responses")
-    assert key is None or Keys(again, pepper=b"p").check(key)
+    assert key is None or Keys(again, pepper=b"p").check(key).scopes == {"infer"}
+
+
+def test_keys_made_before_the_first_start_of_0_1_0_outlive_the_upgrade(tmp_path):
+    path = tmp_path / "journal.db"
+    key = old_key(open_database(path))
+    assert Keys(open_database(path), pepper=b"p").check(key).tenant == "t"
 
 
 def test_a_journal_of_a_newer_release_is_left_alone(tmp_path):

@@ -1,4 +1,4 @@
-"""The journal of release 0.1.0. The table of keys is made by whoever opens it first (server/keys.py)."""
+"""The journal of release 0.1.0."""
 
 import sqlalchemy as sa
 from alembic import op
