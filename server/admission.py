@@ -7,6 +7,7 @@ All of it runs on the event loop: no locks.
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from server.errors import DeadlineExceeded, Draining, QueueFull
@@ -22,11 +23,15 @@ class Ticket:
     queue_seconds: float = 0.0
     entered_at: float = field(default_factory=time.monotonic)
     inside: bool = True
+    settle: Callable[[int], None] | None = None  # told the tokens used, once
 
-    def leave(self) -> None:
+    def leave(self, tokens: int = 0) -> None:
+        """`tokens` of prompt and answer were really used."""
         if self.inside:
             self.inside = False
             self.admission.left(self)
+            if self.settle is not None:
+                self.settle(tokens)
 
     @property
     def seconds_left(self) -> float:

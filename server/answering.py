@@ -122,8 +122,9 @@ class Answer:
                         shown = await so_far.verify(shown, self._plan.turn.wishes, self._public_url)
                     yield shown
         finally:
-            self._ticket.leave()
-            self._metrics.replied(self.reply())
+            ended = self.reply()
+            self._ticket.leave(ended.usage.prompt_tokens + ended.usage.completion_tokens)
+            self._metrics.replied(ended)
 
     def reply(self) -> Reply:
         """The whole answer once the stream has ended, until then everything said so far."""

@@ -32,6 +32,7 @@ from server.routes import (
 from server.seams import Embeddings
 from server.stored_responses import StoredResponses
 from server.wire.handlers import install_error_handlers
+from server.wire.headers import ratelimit_headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,10 @@ class Accounting:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).setdefault("x-request-id", request_id)
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("x-request-id", request_id)
+                if standings := scope["state"].get("standings"):  # of a route that counts
+                    headers.update(ratelimit_headers(standings()))
             await send(message)
 
         began = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from server.errors import InsufficientScope, InvalidKey, InvalidValue
 from server.keys import LOCAL, Key, Keys
+from server.quotas import Quotas
 from server.settings import LOOPBACK
 
 
@@ -18,6 +19,7 @@ class Door:
     """How callers are let in. Without keys only this machine's own callers are."""
 
     keys: Keys | None
+    quotas: Quotas = field(default_factory=Quotas)
 
     def admit(self, request: Request, scope: str) -> Key:
         """The caller's rights.
@@ -45,8 +47,11 @@ def requires(scope: str) -> Callable[[Request], Coroutine[Any, Any, Key]]:
     async def check(request: Request) -> Key:
         door: Door = request.state.door
         if door.keys is None:
-            return door.admit(request, scope)
-        return await asyncio.to_thread(door.admit, request, scope)  # looks the key up in the database
+            key = door.admit(request, scope)
+        else:
+            key = await asyncio.to_thread(door.admit, request, scope)  # looks the key up in the database
+        request.state.key = key
+        return key
 
     check.scope = scope  # type: ignore[attr-defined]
     return check

@@ -119,6 +119,15 @@ class Demos(Section):
 class Limits(Section):
     output_tokens: int = Field(1024, ge=1, description="max_tokens when nobody says otherwise")
     echo_logprobs: bool = Field(True, description="allow echo with logprobs on /v1/completions")
+    requests_per_minute: int | None = Field(
+        None, ge=0, description="of a key that has no limit of its own; none or 0: unlimited"
+    )
+    tokens_per_minute: int | None = Field(
+        None, ge=0, description="prompt and answer, of a key that has no limit of its own"
+    )
+    concurrent: int | None = Field(
+        None, ge=0, description="requests at once, of a key that has no limit of its own"
+    )
 
 
 class Journal(Section):

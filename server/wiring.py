@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from indexer.backlog import Backlog
 from indexer.catalogue import Catalogue
 from indexer.database import open_database
@@ -33,6 +35,7 @@ from server.keys import Keys, read_secret
 from server.metrics import Metrics
 from server.models import locate
 from server.pipeline import Parts
+from server.quotas import Quotas, Rates
 from server.retrieval import IndexRetriever
 from server.seams import Decoder
 from server.settings import Settings
@@ -98,7 +101,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         retriever.warm()
         yield Opened(
             parts=parts,
-            door=Door(Keys(database, pepper=secret) if settings.auth.enabled else None),
+            door=_door(settings, database, secret),
             embeddings=embeddings,
             corpora=corpora,
             feedback=Feedback(database, keep=settings.journal.keep),
@@ -144,6 +147,12 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
         )
 
     return echo if knobs.kind == "echo" else vllm
+
+
+def _door(settings: Settings, database: sa.Engine, secret: bytes) -> Door:
+    limits = settings.limits
+    default = Rates(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent)
+    return Door(Keys(database, pepper=secret) if settings.auth.enabled else None, Quotas(default))
 
 
 def _reranker(folder: str | None) -> Reranker | None:

@@ -11,6 +11,7 @@ from server.auth import requires
 from server.errors import ContextTooLong, ModelNotFound
 from server.keys import Key
 from server.routes.connection import read_json_bytes, unless_gone
+from server.routes.granting import grant
 from server.seams import Embeddings
 from server.wire.embeddings import EmbeddingAsk, embedding_body, read_embedding
 
@@ -31,11 +32,22 @@ async def create(request: Request, _: Annotated[Key, Depends(requires("infer"))]
         raise ModelNotFound(
             f"no embedding model {ask.model!r}; this server has {embeddings.name!r}", param="model"
         )
-    return await unless_gone(request, _embed(ask, embeddings))
+    return await unless_gone(request, _embed(request, ask, embeddings))
 
 
-async def _embed(ask: EmbeddingAsk, embeddings: Embeddings) -> Response:
+async def _embed(request: Request, ask: EmbeddingAsk, embeddings: Embeddings) -> Response:
     tokens = await embeddings.count(ask.inputs)
+    allowance = grant(request, sum(tokens))
+    used = 0
+    try:
+        response = await _vectors(ask, embeddings, tokens)
+        used = sum(tokens)
+        return response
+    finally:
+        allowance.settle(used)
+
+
+async def _vectors(ask: EmbeddingAsk, embeddings: Embeddings, tokens: list[int]) -> Response:
     for place, number in enumerate(tokens):
         if number > embeddings.max_tokens:
             raise ContextTooLong(

@@ -17,6 +17,7 @@ from server.keys import Key
 from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.connection import EventStream, read_json_bytes, unless_gone
+from server.routes.granting import estimate, grant
 from server.wire.headers import deadline_of, fewshot_headers
 from server.wire.problems import problem_of
 from server.wire.reading import Context
@@ -64,15 +65,22 @@ async def respond(
     """Admission, plan, answer; streamed by `frames`, or whole by `body`, which may take its time."""
     parts: Parts = request.state.parts
     weight = turn.n * max(len(turn.prompts), 1)
+    allowance = grant(request, estimate(turn, parts.output_tokens))
     entering = parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
     try:
         ticket = await unless_gone(request, entering)
     except ServerError as refusal:
+        allowance.cancel()
         parts.metrics.rejected.labels(problem_of(refusal).code).inc()
         raise
+    except BaseException:
+        allowance.settle(0)
+        raise
+    ticket.settle = allowance.settle
     try:
         prepared = await unless_gone(request, prepare(turn, ticket, parts))
         plan = prepared.plan
+        allowance.expect(plan.prompt_tokens + weight * plan.limits.max_tokens)
         answering = answer(prepared, ticket, parts)
         headers = fewshot_headers(plan)
         if not turn.stream:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from server.errors import InvalidValue
+from server.quotas import Kind, Standing
 from server.records import Plan
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
@@ -39,6 +40,25 @@ def fewshot_headers(plan: Plan) -> dict[str, str]:
     if plan.turn.ignored:
         headers["x-fewshot-ignored"] = ",".join(plan.turn.ignored)
     return headers
+
+
+def ratelimit_headers(standings: Mapping[Kind, Standing]) -> dict[str, str]:
+    """OpenAI's x-ratelimit-*; nothing is said of what has no limit."""
+    headers: dict[str, str] = {}
+    for kind, standing in standings.items():
+        headers[f"x-ratelimit-limit-{kind}"] = str(standing.limit)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(standing.remaining)
+        headers[f"x-ratelimit-reset-{kind}"] = duration(standing.reset_seconds)
+    return headers
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: `120ms`, `1.5s`, `6m0s`."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    minutes, rest = divmod(round(seconds, 3), 60)
+    short = f"{rest:.3f}".rstrip("0").rstrip(".")
+    return f"{int(minutes)}m{short}s" if minutes else f"{short}s"
 
 
 def _number(text: str) -> float | None:
