@@ -65,8 +65,11 @@ async def respond(
     """Admission, plan, answer; streamed by `frames`, or whole by `body`, which may take its time."""
     parts: Parts = request.state.parts
     weight = turn.n * max(len(turn.prompts), 1)
-    allowance = grant(request, estimate(turn, parts.output_tokens))
-    entering = parts.admission.enter(weight=weight, deadline_seconds=turn.deadline_seconds)
+    tokens = estimate(turn, parts.output_tokens)
+    allowance = grant(request, tokens)
+    entering = parts.admission.enter(
+        weight=weight, deadline_seconds=turn.deadline_seconds, key=request.state.key.prefix, cost=tokens
+    )
     try:
         ticket = await unless_gone(request, entering)
     except ServerError as refusal:
