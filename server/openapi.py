@@ -1,5 +1,6 @@
 """/openapi.json: FastAPI's skeleton with the request bodies of `server/wire/`."""
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +13,9 @@ from server.wire.chat import ChatRequest
 from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
 from server.wire.feedback import FeedbackRequest
-from server.wire.responses import ResponsesRequest
+from server.wire.operations import JSON, OPEN, answers, refusals
+from server.wire.responses import INCLUDABLE, ResponsesRequest
+from server.wire.shapes import ERROR
 from server.wire.stores import (
     FileBatchRequest,
     StoreChange,
@@ -51,12 +54,18 @@ WINDOW = {
     "after": {"type": "string"},
     "before": {"type": "string"},
 }
-LISTS: dict[str, dict[str, Any]] = {
+INCLUDE = {
+    "include[]": {"type": "array", "items": {"type": "string", "pattern": INCLUDABLE}},
+    "include": {"type": "array", "items": {"type": "string", "pattern": INCLUDABLE}},
+}
+QUERIES: dict[str, dict[str, Any]] = {
     "/v1/files": {
         **WINDOW,
         "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 10_000},
         "purpose": {"type": "string"},
     },
+    "/v1/responses/{response_id}": INCLUDE,
+    "/v1/responses/{response_id}/input_items": {**WINDOW, **INCLUDE},
     "/v1/vector_stores": WINDOW,
     "/v1/vector_stores/{store_id}/files": {**WINDOW, "filter": {"enum": list(STATES)}},
     "/v1/vector_stores/{store_id}/file_batches/{batch_id}/files": {
@@ -64,22 +73,15 @@ LISTS: dict[str, dict[str, Any]] = {
         "filter": {"enum": list(STATES)},
     },
 }
-ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
+# An object's id, put into the paths of the operations that work on it: path → the parameter it fills.
+MADE_BY = {
+    "/v1/files": "file_id",
+    "/v1/vector_stores": "store_id",
+    "/v1/vector_stores/{store_id}/files": "file_id",
+    "/v1/vector_stores/{store_id}/file_batches": "batch_id",
+    "/v1/responses": "response_id",
 }
+SCHEME = "key"
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -89,28 +91,67 @@ def describe(app: FastAPI) -> dict[str, Any]:
         [(model, "validation") for model in BODIES.values()], ref_template="#/components/schemas/{model}"
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= definitions.get("$defs", {})
+    schemas |= {name: _with_nulls(schema) for name, schema in definitions.get("$defs", {}).items()}
     schemas["Error"] = ERROR
+    document["components"]["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)  # mapped to 400
-            operation["responses"]["default"] = {
-                "description": "Any failure",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            }
+        for method, operation in operations.items():
+            if path not in OPEN:
+                operation["security"] = [{SCHEME: []}]
+            operation["responses"] = _responses(path, method)
         if path in BODIES:
             reference = refs[BODIES[path], "validation"]
             operations["post"]["requestBody"] = {
-                "required": True,
-                "content": {"application/json": {"schema": reference}},
+                "required": bool(BODIES[path].model_json_schema().get("required")),
+                "content": {JSON: {"schema": reference}},
             }
-        if path in LISTS:
+        if path in QUERIES:
             operations["get"].setdefault("parameters", []).extend(
                 {"name": name, "in": "query", "required": False, "schema": schema}
-                for name, schema in LISTS[path].items()
+                for name, schema in QUERIES[path].items()
             )
     document["paths"]["/v1/files"]["post"]["requestBody"] = {
         "required": True,
         "content": {"multipart/form-data": {"schema": FORM}},
     }
+    _link(document["paths"])
     return document
+
+
+def _responses(path: str, method: str) -> dict[str, Any]:
+    error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    failed = {str(status): {"description": says, "content": error} for status, says in refusals(path, method)}
+    if path == "/ready":
+        failed["503"]["content"] = answers(path, method)
+    content = answers(path, method)
+    return {"200": {"description": "done", "content": content}, **failed} if content else failed
+
+
+def _with_nulls(schema: dict[str, Any]) -> dict[str, Any]:
+    """Null means absent (openai-surface §0), so it fits what may be left out or is unknown."""
+    required = schema.get("required", [])
+    properties = {
+        name: value if name in required else {"anyOf": [value, {"type": "null"}]}
+        for name, value in schema.get("properties", {}).items()
+    }
+    if schema.get("additionalProperties") is False:
+        schema = {**schema, "additionalProperties": {"type": "null"}}
+    return {**schema, "properties": properties} if properties else schema
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """OpenAPI links from what makes a thing to what works on it."""
+    for source, fills in MADE_BY.items():
+        known = [*re.findall(r"{(\w+)}", source), fills]
+        links = {
+            f"{method} {path}": {
+                "operationId": operation["operationId"],
+                "parameters": {
+                    name: "$response.body#/id" if name == fills else f"$request.path.{name}" for name in known
+                },
+            }
+            for path, operations in paths.items()
+            for method, operation in operations.items()
+            if path != source and re.findall(r"{(\w+)}", path) == known
+        }
+        paths[source]["post"]["responses"]["200"]["links"] = links

@@ -97,7 +97,7 @@ async def cancel(response_id: str, _: Infer) -> Response:
     raise InvalidValue("responses do not run in the background here, so there is nothing to cancel")
 
 
-@router.post("/v1/responses/{other}", response_model=None)
+@router.post("/v1/responses/{other}", response_model=None, include_in_schema=False)
 async def not_offered(other: str, _: Infer) -> Response:
     """`/responses/input_tokens`, `/responses/compact`: else the look-up's path would make them a 405."""
     raise UnknownUrl("There is no such route. The API is under /v1, without trailing slashes.")

@@ -12,7 +12,7 @@ from server.wire.extension import FileSearch, ToolChoice, search_asked
 from server.wire.fields import CHAT
 from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import fewshot_object
-from server.wire.reading import Context, Wire, fault, read_body
+from server.wire.reading import Context, Off, Wire, fault, read_body
 from server.wire.schemas import ResponseFormat
 
 
@@ -70,7 +70,7 @@ class ChatRequest(Generation):
     tool_choice: ToolChoice | None = None
     chat_template_kwargs: TemplateKwargs = TemplateKwargs()
     # Accepted and ignored (fields.py, class I).
-    store: Literal[False] = False
+    store: Off = False
     reasoning_effort: Literal["none"] | None = None
     verbosity: Literal["medium"] | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
@@ -64,9 +65,17 @@ async def _answer_framework(request: Request, error: Exception) -> Response:
     if error.status_code not in BY_STATUS:
         return error_response(request, error)
     kind, message = BY_STATUS[error.status_code]
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    allowed = {"allow": headers["allow"]} if "allow" in headers else {}
+    allowed = {"allow": ", ".join(methods_of(request))} if error.status_code == 405 else None
     return error_response(request, kind(message), allowed)
+
+
+def methods_of(request: Request) -> list[str]:
+    """What this path takes. The framework names the methods of the first of its routes alone."""
+    taken: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE and getattr(route, "include_in_schema", False):
+            taken |= getattr(route, "methods", None) or set()
+    return sorted(taken)
 
 
 async def _answer_validation(request: Request, error: Exception) -> Response:

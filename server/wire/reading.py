@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from server.errors import InvalidFilter, InvalidValue, MissingParameter, ServerError, UnsupportedParameter
@@ -48,6 +48,13 @@ class Wire(BaseModel):
     )
 
 
+def _no_number(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise fault("Input should be a valid boolean")  # 0 is no false, though Python thinks them equal
+    return value
+
+
+Off = Annotated[Literal[False], BeforeValidator(_no_number)]  # of what is known and not offered
 M = TypeVar("M", bound=Wire)
 
 

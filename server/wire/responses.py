@@ -14,7 +14,7 @@ from server.wire.chat import TemplateKwargs
 from server.wire.extension import FileSearch, ToolChoice, search_asked
 from server.wire.fields import RESPONSES
 from server.wire.generation import HARMLESS, Asked, turn_of
-from server.wire.reading import Context, Wire, fault, read_body
+from server.wire.reading import Context, Off, Wire, fault, read_body
 from server.wire.schemas import JsonSchema
 
 RESULTS, LOGPROBS = "file_search_call.results", "message.output_text.logprobs"
@@ -155,12 +155,14 @@ class ResponsesRequest(Asked):
     store: bool | None = Field(default=None, description="default: true where the server keeps responses")
     chat_template_kwargs: TemplateKwargs = TemplateKwargs()
     # Accepted and ignored (fields.py, class I).
-    background: Literal[False] = False
+    background: Off = False
     reasoning: Reasoning | None = None
     stream_options: StreamOptions | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
+        if not self.messages():
+            raise fault("Needs a message: searches that were echoed say nothing", at="input")
         if self.prompt and (self.fewshot.template or self.fewshot.variables):
             raise fault("Name the template here or in fewshot, not in both", at="prompt")
         search_asked(self.tools, self.tool_choice, self.fewshot)

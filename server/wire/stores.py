@@ -18,7 +18,7 @@ from server.wire.fields import (
     STORE_SEARCH,
     STORES,
 )
-from server.wire.reading import Wire, fault, read_body, read_json
+from server.wire.reading import Off, Wire, fault, read_body, read_json
 
 MOST_FILES = 2_000
 Id = Annotated[str, Field(min_length=1, max_length=128)]
@@ -172,6 +172,7 @@ class FileBatchRequest(Wire):
 
 
 Query = Annotated[str, Field(min_length=1, max_length=32_768)]
+Queries = Annotated[list[Query], Field(min_length=1, max_length=16)]
 
 
 def _listed(value: Any) -> Any:
@@ -179,11 +180,14 @@ def _listed(value: Any) -> Any:
 
 
 class StoreSearchRequest(Wire):
-    query: Annotated[list[Query], BeforeValidator(_listed), Field(min_length=1, max_length=16)]
+    query: Annotated[
+        Queries,
+        BeforeValidator(_listed, json_schema_input_type=Query | Queries),
+    ]
     filters: Annotated[dict[str, Any], BeforeValidator(check_filter)] | None = None
     max_num_results: Annotated[int, Field(ge=1, le=50)] = 10
     ranking_options: RankingOptions = RankingOptions()
-    rewrite_query: Literal[False] = False
+    rewrite_query: Off = False
     search_mode: SearchMode = "hybrid"
     max_results_per_file: Annotated[int, Field(ge=1, le=50)] | None = None
 

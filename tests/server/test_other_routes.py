@@ -128,6 +128,36 @@ def test_an_unknown_path_is_an_error_object(serve, path):
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/files/file-1", "DELETE, GET"),
+        ("OPTIONS", "/v1/vector_stores/vs_1", "DELETE, GET, POST"),
+        ("PATCH", "/v1/responses/resp_1", "DELETE, GET"),
+        ("GET", "/v1/chat/completions", "POST"),
+    ],
+)
+def test_a_wrong_method_is_told_every_right_one(serve, method, path, allowed):
+    with serve() as running:
+        answer = httpx.request(method, f"{running.url}{path}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"model": "echo", "messages": ASK, "store": 0}),
+        ("responses", {"input": "Hi", "background": 0.0}),
+        ("vector_stores/facts/search", {"query": "tea", "rewrite_query": 0}),
+    ],
+)
+def test_a_zero_is_no_false(serve, path, body):
+    with serve() as running:
+        answer = httpx.post(f"{running.url}/v1/{path}", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, list(body)[-1])
+
+
 ROUTES = [
     ("POST", "/v1/chat/completions", "infer"),
     ("POST", "/v1/completions", "infer"),
