@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from indexer.attachments import Wish
 from indexer.chunking import Chunking
@@ -37,6 +37,8 @@ Value = Annotated[
         custom_error_type="attribute",
         custom_error_message="A string, a number, true or false is possible",
     ),
+    # A union by tags is described as one of its parts alone, but every integer is a number too.
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 512}, {"type": ["boolean", "number"]}]}),
 ]
 Attributes = Annotated[dict[Key, Value], Field(max_length=16)]
 Metadata = Annotated[dict[Key, Text], Field(max_length=16)]

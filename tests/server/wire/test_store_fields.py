@@ -10,22 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import (
     file_create_params,
+    file_list_params,
     static_file_chunking_strategy_param,
     vector_store_create_params,
+    vector_store_list_params,
     vector_store_search_params,
     vector_store_update_params,
 )
+from openai.types.responses import input_item_list_params, response_retrieve_params
 from openai.types.vector_stores import (
     file_batch_create_params,
+    file_batch_list_files_params,
     file_update_params,
 )
 from openai.types.vector_stores import (
     file_create_params as attach_params,
 )
+from openai.types.vector_stores import (
+    file_list_params as store_file_list_params,
+)
 
 from indexer.attachments import Wish
 from indexer.chunking import Chunking
 from server.errors import InvalidFilter, InvalidValue, MissingParameter, UnsupportedParameter
+from server.openapi import QUERIES
 from server.wire import fields, files, stores
 from server.wire.fields import Class, class_of
 from server.wire.reading import Wire
@@ -225,3 +233,25 @@ def test_what_is_wrong_is_named_by_its_place(read, body, kind, param):
     with pytest.raises(kind) as refusal:
         read(orjson.dumps(body))
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("path", "request_type"),
+    [
+        ("/v1/files", file_list_params.FileListParams),
+        ("/v1/vector_stores", vector_store_list_params.VectorStoreListParams),
+        ("/v1/vector_stores/{store_id}/files", store_file_list_params.FileListParams),
+        (
+            "/v1/vector_stores/{store_id}/file_batches/{batch_id}/files",
+            file_batch_list_files_params.FileBatchListFilesParams,
+        ),
+        ("/v1/responses/{response_id}", response_retrieve_params.ResponseRetrieveParamsNonStreaming),
+        ("/v1/responses/{response_id}/input_items", input_item_list_params.InputItemListParams),
+    ],
+)
+def test_every_query_value_of_the_client_is_known(path: str, request_type: type):
+    refused = {"stream", "starting_after"}  # of a stored response, which is read whole: test_responses_route
+    harmless = {"include_obfuscation"}  # of a stream that is refused
+    names = set(typing.get_type_hints(request_type)) - IN_PATH - {"batch_id"} - refused - harmless
+    assert names
+    assert names <= set(QUERIES[path])
