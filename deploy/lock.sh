@@ -8,7 +8,7 @@ wheels=${TORCH_WHEELS:-https://download.pytorch.org/whl/cpu/torch}
 # shellcheck disable=SC2086
 uv pip compile pyproject.toml --extra cpu --find-links "$wheels" $common -o deploy/cpu.lock
 # shellcheck disable=SC2086
-uv pip compile pyproject.toml --extra cpu --extra dev --find-links "$wheels" $common -c deploy/cpu.lock -o deploy/dev.full
+uv pip compile pyproject.toml --extra cpu --extra training --extra dev --find-links "$wheels" $common -c deploy/cpu.lock -o deploy/dev.full
 # dev.lock: what the tests need beyond cpu.lock.
 python3 - <<'PY'
 import re
