@@ -1,0 +1,16 @@
+"""vLLM in process: the only package that imports vllm. One AsyncLLM, token ids in, pieces out.
+
+options    what the engine is started with, and the environment it reads
+starting   options → a running engine and the profile of its model
+tokenizer  text → ids through the model's own chat template
+sampling   limits → vLLM's SamplingParams
+pieces     vLLM's outputs → pieces
+scoring    log-probabilities of given candidates
+decoding   VllmDecoder: the decoder as the server sees it
+"""
+
+from server.vllm_decoder.decoding import VllmDecoder
+from server.vllm_decoder.options import EngineOptions
+from server.vllm_decoder.tokenizer import VllmTokenizer
+
+__all__ = ["EngineOptions", "VllmDecoder", "VllmTokenizer"]
