@@ -1,0 +1,248 @@
+"""Into the registry: a folder or an upload becomes our own checked copy, or nothing changes.
+
+The bytes are copied first and checked in the copy, so nobody can change them in between. The folder takes
+its name when it is whole: `<root>/<name>/<version>/`, never changed afterwards.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from server.adapters import checks, manifest
+from server.adapters.folder import (
+    CONFIG,
+    LEFT_OUT,
+    WEIGHTS,
+    check_file_name,
+    file_names,
+    opened,
+    sha256_of,
+    sync_folder,
+    write_copy,
+)
+from server.adapters.names import NAME, VERSION, checked_name
+from server.adapters.peft_config import PeftConfig, read_peft_config
+from server.adapters.records import Artefact, Base
+from server.errors import InvalidValue, NotFound, UnsupportedAdapterKind
+
+HOW_ELSE = {  # of kinds that no path of this server takes live
+    "bottleneck": "its nonlinearity cannot be merged; train a LoRA instead",
+    "features": "classifiers on features answer through /v1/classify, not as a language model",
+    "reward": "reward models are used inside training",
+    "lora-classifier": "it needs a pooling engine; train a LoRA on the label words instead",
+    "ia3": "merge it into a full model: peft's merge_and_unload",
+    "delta": "expand it to a full model folder and name that as engine.model",
+    "full": "name its folder as engine.model and restart",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What this server takes."""
+
+    kinds: frozenset[str] = frozenset({"lora", "soft-prompt", "prefix"})
+    rank: int = 64  # of a LoRA, at most
+    tokens: int = 4096  # of a soft prompt or prefix, at most
+    block: int = 1  # tokens of a KV block; prefixes fill whole ones
+    bytes: int = 2**32  # of all files together
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The folder `root` that holds every version."""
+
+    root: Path
+    base: Base
+    bounds: Bounds
+
+    def from_folder(self, folder: Path, *, name: str | None = None) -> Artefact:
+        """Copy in. Raises InvalidValue, UnsupportedAdapterKind; then nothing has changed."""
+        with ExitStack() as stack:
+            names = file_names(folder)
+            streams = ((each, stack.enter_context(opened(folder, each))) for each in names)
+            return self.from_streams(streams, name=name)
+
+    def from_streams(self, files: Iterable[tuple[str, BinaryIO]], *, name: str | None = None) -> Artefact:
+        """Copy in what was uploaded, (file name, its bytes). Raises as `from_folder`."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self.root))
+        try:
+            digests: dict[str, str] = {}
+            left = self.bounds.bytes
+            for each, stream in files:
+                check_file_name(each)
+                if each in LEFT_OUT:
+                    continue
+                if each in digests:
+                    raise InvalidValue(f"{each} came twice", param=each)
+                digests[each] = write_copy(stream, staged / each, most_bytes=left)
+                left -= (staged / each).stat().st_size
+            artefact = self._inspect(staged, digests, name)
+            return self._publish(staged, artefact)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def in_place(self, name: str, version: str) -> Artefact:
+        """A folder that training wrote here itself. Raises NotFound, and as `from_folder`."""
+        if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
+            raise InvalidValue("name and version must be those of an artefact's manifest", param="version")
+        folder = self.root / name / version
+        if not (folder / manifest.NAME).is_file() or folder.resolve() != self.root.resolve() / name / version:
+            raise NotFound(f"there is no artefact {name}@{version}; `fewshot adapters add FOLDER` brings one")
+        artefact = self._inspect(
+            folder, {each: sha256_of(folder / each) for each in file_names(folder)}, None
+        )
+        if (artefact.name, artefact.version) != (name, version):
+            raise InvalidValue(
+                f"the folder says that it is {artefact.reference}; copy it in with `fewshot adapters add`",
+                param="version",
+            )
+        return artefact
+
+    def _inspect(self, folder: Path, digests: Mapping[str, str], name: str | None) -> Artefact:
+        """Every check there is."""
+        if manifest.NAME in digests:
+            said = manifest.read_manifest((folder / manifest.NAME).read_bytes())
+            content = {each: digest for each, digest in digests.items() if each != manifest.NAME}
+            unlisted = {each for each in content if each not in said.files} - {manifest.REPORT}
+            for each in sorted({*said.files, *unlisted}):
+                if content.get(each) != said.files.get(each):
+                    raise InvalidValue(
+                        f"{each[:100]} is missing, unlisted, or not the file that the manifest was written "
+                        "for; copy the folder again",
+                        param=each[:100],
+                    )
+            if name is not None and name != said.name:
+                raise InvalidValue(f"the manifest says the name is {said.name!r}", param="name")
+            if said.base != self.base.digest:
+                raise InvalidValue(
+                    f"it was trained on another base (digest {said.base[:12]}…); this server runs "
+                    f"{self.base.name} ({self.base.digest[:12]}…). Train it on this one, or serve that one",
+                    param=f"{manifest.NAME}.base.digest",
+                )
+        else:
+            said = self._adopted(folder, digests, name)
+        kind = said.kind
+        if kind not in self.bounds.kinds or kind in HOW_ELSE:
+            raise UnsupportedAdapterKind(
+                f"adapters of the kind {kind!r} cannot be loaded here: "
+                + HOW_ELSE.get(kind, "the server was started without room for them; see docs/adapters.md"),
+                param="kind",
+            )
+        config = read_peft_config((folder / CONFIG).read_bytes()) if CONFIG in digests else None
+        if config is not None and config.kind != kind:
+            raise InvalidValue(f"{CONFIG} is of a {config.kind}, the manifest of a {kind}", param=CONFIG)
+        length = self._measure(folder, self._weights(digests), kind, config)
+        return Artefact(
+            name=said.name,
+            version=said.version,
+            kind=kind,
+            digest=said.digest,
+            base=said.base,
+            folder=folder,
+            bytes=sum((folder / each).stat().st_size for each in digests),
+            length=length,
+            created=said.created,
+            parent=said.parent,
+            metrics=said.metrics,
+        )
+
+    def _measure(self, folder: Path, weights: str, kind: str, config: PeftConfig | None) -> int:
+        file = folder / weights
+        if kind == "lora":
+            if config is None or weights != WEIGHTS[0]:
+                raise InvalidValue(
+                    f"a LoRA is {WEIGHTS[0]} with {CONFIG}, as peft saves it; {CONFIG} is missing",
+                    param=CONFIG,
+                )
+            return checks.check_lora(file, config, self.base, most_rank=self.bounds.rank)
+        said = config.length if config else None
+        if kind == "soft-prompt":
+            length = checks.check_vectors(file, said, self.base)
+        else:
+            length = checks.check_prefix(file, said, self.base, block=self.bounds.block)
+        if length > self.bounds.tokens:
+            raise InvalidValue(
+                f"it has {length} virtual tokens, this server takes {self.bounds.tokens}; train a shorter "
+                "one or raise engine.soft_rows",
+                param=weights,
+            )
+        return length
+
+    def _weights(self, digests: Mapping[str, str]) -> str:
+        found = [each for each in WEIGHTS if each in digests]
+        if len(found) != 1 or any(
+            each not in (*WEIGHTS, CONFIG, manifest.NAME, manifest.REPORT) for each in digests
+        ):
+            raise InvalidValue(
+                f"there must be one file of weights ({' or '.join(WEIGHTS)}) with {CONFIG}, and no "
+                "other files",
+                param="file",
+            )
+        return found[0]
+
+    def _adopted(self, folder: Path, digests: Mapping[str, str], name: str | None) -> manifest.Manifest:
+        """A plain peft folder gets the manifest it lacks; its base can only be judged by names and shapes."""
+        if CONFIG not in digests:
+            raise InvalidValue(
+                f"there is neither {manifest.NAME} nor {CONFIG}: send a folder of `fewshot train` or of peft",
+                param=manifest.NAME,
+            )
+        if name is None:
+            raise InvalidValue("a folder without a manifest needs a name", param="name")
+        config = read_peft_config((folder / CONFIG).read_bytes())
+        digest = manifest.content_digest(digests, config.kind, self.base.digest)
+        return manifest.Manifest(
+            name=checked_name(name),
+            kind=config.kind,
+            files=dict(digests),
+            base=self.base.digest,
+            digest=digest,
+            created=time.time(),
+        )
+
+    def _publish(self, staged: Path, artefact: Artefact) -> Artefact:
+        """Give the folder its name; the manifest is what makes it exist, so it is there before the name."""
+        if not (staged / manifest.NAME).exists():
+            _write_manifest(staged, artefact)
+        os.chmod(staged, 0o755)
+        sync_folder(staged)
+        target = self.root / artefact.name / artefact.version
+        target.parent.mkdir(exist_ok=True)
+        try:
+            staged.rename(target)
+        except OSError:
+            if not (target / manifest.NAME).is_file():
+                raise
+            return self.in_place(artefact.name, artefact.version)  # the same bytes came before
+        sync_folder(target.parent)
+        return replace(artefact, folder=target)
+
+
+def _write_manifest(folder: Path, artefact: Artefact) -> None:
+    files = {
+        each: {"sha256": sha256_of(folder / each), "bytes": (folder / each).stat().st_size}
+        for each in file_names(folder)
+    }
+    said = {
+        "format": manifest.FORMAT,
+        "name": artefact.name,
+        "version": artefact.version,
+        "kind": artefact.kind,
+        "files": files,
+        "digest": artefact.digest,
+        "base": {"digest": artefact.base},
+        "method": {"library": "peft"},
+        "created": artefact.created,
+    }
+    with (folder / manifest.NAME).open("x", encoding="utf-8") as stream:
+        json.dump(said, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
