@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
+from server.alias_settings import Alias
 from server.cli import ABOUT, main
 from server.settings import knobs
 
@@ -30,6 +31,17 @@ def settings_page() -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| `{key}` | `{name}` | {default} | {about} |" for key, name, default, about in knobs()]
+    lines += [
+        "",
+        "## Aliases",
+        "",
+        "`[aliases.NAME]` binds a name that callers may use as `model`: lower-case letters, digits, `.`,",
+        "`_`, `-`. All its keys are optional; none has a variable.",
+        "",
+        "| key of `aliases.NAME` | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {knob.description} |" for name, knob in Alias.model_fields.items()]
     return "\n".join(lines) + "\n"
 
 

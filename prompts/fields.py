@@ -53,6 +53,10 @@ class Fields:
         self.complain(f"{self._named(key)} must be one of {', '.join(choices)}, not {value!r}")
         return default
 
+    def optional(self, key: str, literal: Any) -> Any:
+        """One of the values of a Literal type; None when absent or unfit."""
+        return self.choice(key, literal, "") or None
+
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._take(key, list, "a list of texts", required=False)
         if isinstance(value, list):

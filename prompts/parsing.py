@@ -12,7 +12,7 @@ from prompts import sections
 from prompts.checks import problems_of
 from prompts.errors import TemplateInvalid
 from prompts.fields import Fields
-from prompts.records import Task, Template
+from prompts.records import Task, Template, WhenEmpty
 
 FORMAT = 1
 FILE_BYTES = 256 * 1024  # a template is wording, not a data set
@@ -62,6 +62,7 @@ def _template(root: Fields, digest: str) -> Template:
         labels=sections.labels(root.table("labels")),
         budget=sections.budget(root.table("budget")),
         retrieval_top=retrieval.integer("top", least=1),
+        when_empty=retrieval.optional("when_empty", WhenEmpty),
         sampling=sections.sampling(root.table("sampling")),
         examples=tuple(sections.example(row) for row in root.tables("examples")),
     )

@@ -18,6 +18,7 @@ Marking = Literal["fence", "datamark", "none"]
 Strategy = Literal["none", "fixed", "random", "random_each", "nearest", "bm25", "mmr", "dpp", "balanced"]
 Order = Literal["nearest_last", "nearest_first", "shuffled", "interleaved", "as_listed"]
 Scoring = Literal["first_token", "sequence", "generate"]
+WhenEmpty = Literal["answer", "refuse", "error"]
 Calibration = Literal["none", "content_free", "batch"]
 
 KINDS: tuple[Kind, ...] = ("static_demos", "history", "dynamic_demos", "sources")
@@ -160,6 +161,7 @@ class Template:
     labels: LabelSet | None = None
     budget: Budget = field(default_factory=Budget)
     retrieval_top: int | None = None
+    when_empty: WhenEmpty | None = None  # what a search that finds nothing leads to; None: the server decides
     sampling: Sampling = field(default_factory=Sampling)
     examples: tuple[Example, ...] = ()
 

@@ -119,6 +119,9 @@ def settings(settings: Settings, as_json: bool) -> None:
         section, _, knob = key.partition(".")
         value = values[section][knob]
         click.echo(f"{key} = {'' if value is None else value}\n    {name}: {about}")
+    for alias, bound in settings.aliases.items():
+        said = bound.model_dump(mode="json", exclude_defaults=True)
+        click.echo(f"aliases.{alias} = {json.dumps(said, ensure_ascii=False)}")
 
 
 def _open(settings: Settings) -> Keys:

@@ -22,6 +22,7 @@ LISTENS = re.compile(r"listens on (http://\S+)/v1")
 
 @click.command()
 @click.argument("question")
+@click.option("--model", help="Model or alias; default: the base model.")
 @click.option("--store", "stores", multiple=True, help="Store to search, name or id; repeatable.")
 @click.option("--template", help="Template, name or name@version.")
 @click.option("--demos", type=click.IntRange(0, 32), help="How many worked examples.")
@@ -34,6 +35,7 @@ LISTENS = re.compile(r"listens on (http://\S+)/v1")
 def ask(
     settings: Settings,
     question: str,
+    model: str | None,
     stores: tuple[str, ...],
     template: str | None,
     demos: int | None,
@@ -58,7 +60,7 @@ def ask(
     with server_for(settings, url) as base, httpx.Client(timeout=settings.server.deadline_seconds) as client:
         headers = {"authorization": f"Bearer {key}"}
         models = client.get(f"{base}/v1/models", headers=headers)
-        body["model"] = _checked(models)["data"][0]["id"]
+        body["model"] = model or _checked(models)["data"][0]["id"]
         address = f"{base}/v1/chat/completions"
         if as_json:
             click.echo(json.dumps(_checked(client.post(address, json=body, headers=headers)), indent=1))

@@ -7,9 +7,11 @@ from server.records import ModelProfile, Turn
 
 def check_against_model(turn: Turn, profile: ModelProfile, *, echo_logprobs: bool) -> None:
     """Raises ModelNotFound, InvalidValue or UnsupportedParameter naming the field."""
-    if turn.model != profile.name:
+    if (turn.base or turn.model) != profile.name:
         raise ModelNotFound(
-            f"the model {turn.model!r} does not exist; this server has {profile.name!r}", param="model"
+            f"the model {turn.model!r} does not exist; this server has {profile.name!r}, and the aliases "
+            "that /v1/models lists",
+            param="model",
         )
     if bad := [token for token in turn.logit_bias if token >= profile.vocabulary]:
         raise InvalidValue(

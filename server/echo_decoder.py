@@ -12,6 +12,7 @@ from dataclasses import replace
 from prompts.records import Message
 from server.records import FinishReason, Limits, ModelProfile, Piece, TokenLogprob
 
+ECHO = "echo"  # the name it is served by
 LAST_CODE_POINT = 0x10FFFF
 SPECIAL = {"<|im_start|>": LAST_CODE_POINT + 1, "<|im_end|>": LAST_CODE_POINT + 2}
 SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
@@ -51,7 +52,7 @@ class EchoDecoder:
         interval_seconds: float = 0.0,
         context_tokens: int = 65_536,
         created: int = 0,
-        name: str = "echo",
+        name: str = ECHO,
     ) -> None:
         self._reply = reply
         self._tokens = tokens

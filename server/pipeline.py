@@ -13,14 +13,16 @@ from typing import NamedTuple, TypeVar
 
 from indexer.records import Hits
 from prompts.budget import prompt_room
-from prompts.layout import lay_out, refusal_text
+from prompts.layout import lay_out
 from prompts.records import Message, Prompt, Template
 from prompts.templates import Library
 from server.admission import Admission, Ticket
+from server.aliases import Aliases
 from server.answering import Answer
 from server.checks import check_against_model, check_against_template
 from server.engine import Engine
-from server.errors import ContextTooLong, InvalidValue, NoRelevantSources
+from server.errors import ContextTooLong, InvalidValue
+from server.grounding import policy_of, said_instead
 from server.journal import Journal, token_bytes
 from server.limits import decide_limits
 from server.metrics import Metrics
@@ -30,7 +32,6 @@ from server.seams import Decoder, Demos, Retriever, Tokenizer
 from server.token_reading import TokenReading
 from server.truncation import shortened
 
-REFUSAL = "I could not find anything about this in the documents."
 NO_HITS = Hits((), {})
 INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Parts:
     admission: Admission
     metrics: Metrics = field(default_factory=Metrics)
     secret: bytes = b""
+    aliases: Aliases = field(default_factory=Aliases)
     top: int = 4  # chunks put before the model when neither caller nor template says
     output_tokens: int = 1024
     echo_logprobs: bool = True
@@ -149,10 +151,8 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
     profile = decoder.profile
     reading = TokenReading(decoder.tokenizer, template.layout.format == "plain", turn.thinking)
     if not hits.hits and turn.search.stores:
-        own_words = refusal_text(
-            template, question=question, variables=turn.wishes.variables, instructions=instructions
-        )
-        refusal = _when_empty(turn, own_words or REFUSAL, parts)
+        parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
+        refusal = said_instead(turn, template, question, instructions)
         if refusal is not None:
             limits = decide_limits(turn, template, profile, 0, parts.output_tokens)
             plan = _plan(turn, profile, (), limits, template=template, grounding="refused")
@@ -219,22 +219,6 @@ async def _search(turn: Turn, question: str, template: Template, parts: Parts) -
         raise
     finally:
         parts.metrics.retrieval_seconds.observe(time.perf_counter() - began)
-
-
-def _when_empty(turn: Turn, own_words: str, parts: Parts) -> str | None:
-    """What to say without asking the model: the caller's words, else `own_words`. None: let the model answer.
-
-    Raises NoRelevantSources under the policy `error`.
-    """
-    policy = turn.wishes.when_empty or "refuse"
-    parts.metrics.retrieval_empty.labels(policy).inc()
-    if policy == "error":
-        raise NoRelevantSources(
-            "nothing in the stores passed filter and threshold; ask differently, lower score_threshold, or "
-            "set fewshot.when_empty to answer or refuse",
-            param="fewshot.when_empty",
-        )
-    return (turn.wishes.refusal_text or own_words) if policy == "refuse" else None
 
 
 def _split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:

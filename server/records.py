@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from indexer.filters import Filter
-from prompts.records import Message
+from prompts.records import Message, WhenEmpty
 
 FinishReason = Literal["stop", "length"]
 Grounding = Literal["not_requested", "grounded", "ungrounded", "refused"]
-WhenEmpty = Literal["answer", "refuse", "error"]
 SearchMode = Literal["hybrid", "vector", "keyword"]
 Markers = Literal["markers", "links", "none"]
 
@@ -43,11 +42,12 @@ class Search:
     top: int | None = None  # 1 … 50
     mode: SearchMode = "hybrid"
     filter: Filter | None = None
-    threshold: float = 0.0  # on the calibrated score
+    threshold: float | None = None  # on the calibrated score
     per_file: int | None = None  # 1 … 50
     weights: tuple[float, float] | None = None  # (dense, keyword): which leg to lean on
     rerank: bool = True  # where the operator set up a reranker
     required: bool = False  # tool_choice "required": search or 400
+    off: bool = False  # tool_choice "none": no search, whatever an alias brings
     tenant: str | None = None  # whose stores may be searched; None: all, in here only
 
 
@@ -62,7 +62,7 @@ class Wishes:
     experiment: Literal["auto", "off"] = "auto"
     when_empty: WhenEmpty | None = None
     refusal_text: str | None = None
-    citations: Markers = "markers"
+    citations: Markers | None = None  # None: markers
     unsupported: bool = False  # flag sentences that no source words
     inspect: bool = False
 
@@ -74,7 +74,8 @@ class Turn:
     id: str  # chatcmpl-…, cmpl-…: the turn key, and the id of the response
     created: int  # seconds since the epoch
     tenant: str
-    model: str
+    model: str  # as it was asked by: the base model's name, or an alias
+    base: str | None = None  # the model that an alias stands for; None: `model` is no alias
     messages: tuple[Message, ...] = ()
     prompts: tuple[str | tuple[int, ...], ...] = ()  # raw: text or token ids
     n: int = 1
@@ -114,7 +115,7 @@ class Turn:
     @property
     def raw(self) -> bool:
         """No template, no retrieval: the caller's text meets the model as it is."""
-        return bool(self.prompts) and not (self.wishes.template or self.search.stores)
+        return bool(self.prompts) and not (self.wishes.template or self.search.stores or self.wishes.demos)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

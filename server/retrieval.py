@@ -37,7 +37,7 @@ class IndexRetriever:
                 mode=LEGS[search.mode],
                 refine=Refinement(
                     filter=search.filter,
-                    threshold=search.threshold,
+                    threshold=search.threshold or 0.0,
                     per_file=search.per_file,
                     weights=search.weights,
                     rerank=search.rerank and self._searcher.reranks,

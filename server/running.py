@@ -19,7 +19,7 @@ from prompts.errors import PromptError
 from server.app import Opened, create_app
 from server.metrics import Metrics
 from server.refusal import Refusal
-from server.settings import Settings, overridden
+from server.settings import Settings, SettingsRefused, overridden
 from server.wiring import open_parts
 
 log = logging.getLogger("fewshot")
@@ -33,7 +33,7 @@ def run(settings: Settings) -> int:
     settings = overridden(settings, {"server": {"port": port}})
     try:
         return asyncio.run(_serve(settings, listening))
-    except (IndexerError, PromptError) as problem:
+    except (IndexerError, PromptError, SettingsRefused) as problem:
         raise Refusal(str(problem)) from None
 
 

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from server.alias_settings import Alias, AliasName
+from server.section import Section
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Read by every command, also those that know no server: the short names.
@@ -24,10 +27,6 @@ SHORT = {
 
 class SettingsRefused(Exception):
     """The configuration cannot be served; the message names the key and the way out. Exit code 78."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Paths(Section):
@@ -152,6 +151,7 @@ class Settings(Section):
     limits: Limits = Field(default_factory=Limits)
     journal: Journal = Field(default_factory=Journal)
     responses: Responses = Field(default_factory=Responses)
+    aliases: dict[AliasName, Alias] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _bound_beyond_loopback_means_keys(self) -> "Settings":
@@ -214,14 +214,20 @@ def _checked(values: Mapping[str, Any]) -> Settings:
 def knobs() -> list[tuple[str, str, str, str]]:
     """(key, variable, default, meaning) of every setting; the docs and env.example are made from it."""
     rows = []
-    for section, info in Settings.model_fields.items():
-        assert isinstance(info.annotation, type)
-        assert issubclass(info.annotation, Section)
-        for name, knob in info.annotation.model_fields.items():
+    for section, kind in _sections().items():
+        for name, knob in kind.model_fields.items():
             default = "" if knob.default is None or knob.default_factory else str(knob.default)
             key = f"{section}.{name}"
             rows.append((key, variable(section, name), default, knob.description or ""))
     return rows
+
+
+def _sections() -> dict[str, type[Section]]:
+    """The sections whose keys are fixed, and so have variables; aliases have names of the operator's own."""
+    kinds = {name: info.annotation for name, info in Settings.model_fields.items()}
+    return {
+        name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)
+    }
 
 
 def variable(section: str, name: str) -> str:
@@ -231,10 +237,8 @@ def variable(section: str, name: str) -> str:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for section, info in Settings.model_fields.items():
-        assert isinstance(info.annotation, type)
-        assert issubclass(info.annotation, Section)
-        for name in info.annotation.model_fields:
+    for section, kind in _sections().items():
+        for name in kind.model_fields:
             value = environ.get(variable(section, name))
             if value:
                 found.setdefault(section, {})[name] = value

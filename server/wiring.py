@@ -23,22 +23,25 @@ from prompts.demos import Pool
 from prompts.templates import Library
 from prompts.vectors import evened
 from server.admission import Admission
+from server.aliases import Alias, Aliases
 from server.app import Opened, Options
 from server.auth import Door
 from server.corpora import Corpora
 from server.demonstrations import PoolDemos
+from server.echo_decoder import ECHO
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
 from server.feedback import Feedback
 from server.journal import Journal
 from server.keys import Keys, read_secret
 from server.metrics import Metrics
-from server.models import locate
+from server.models import locate, served_name
 from server.pipeline import Parts
 from server.quotas import Quotas, Rates
+from server.records import Sampling
 from server.retrieval import IndexRetriever
 from server.seams import Decoder
-from server.settings import Settings
+from server.settings import Settings, SettingsRefused
 from server.stored_responses import StoredResponses
 
 log = logging.getLogger("fewshot")
@@ -49,10 +52,11 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
     """Open everything the app runs on; the engine starts in the background.
 
     Raises what is wrong with the configuration before the port answers: EmbedderMissing, RerankerMissing,
-    DatabaseRefused, TemplateInvalid, PoolInvalid, ModelUnavailable.
+    DatabaseRefused, TemplateInvalid, PoolInvalid, ModelUnavailable, SettingsRefused.
     """
     paths, server = settings.paths, settings.server
     secret = read_secret(paths.data)
+    library = Library.load(*([paths.templates] if paths.templates else []))
     async with AsyncExitStack() as stack:
         database = open_database(paths.data / "journal.db")
         journal = Journal(database, secret=secret, keep=settings.journal.keep)
@@ -85,7 +89,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         parts = Parts(
             engine=engine,
             retriever=retriever,
-            library=Library.load(*([paths.templates] if paths.templates else [])),
+            library=library,
+            aliases=open_aliases(settings, library),
             demos=_demos(settings, embedders, embedder),
             journal=journal,
             admission=admission,
@@ -147,6 +152,38 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
         )
 
     return echo if knobs.kind == "echo" else vllm
+
+
+def open_aliases(settings: Settings, library: Library) -> Aliases:
+    """The aliases of the settings. Raises SettingsRefused with everything that is wrong with them."""
+    knobs = settings.engine
+    served = ECHO
+    if knobs.kind == "vllm" and settings.aliases:
+        served = served_name(locate(knobs.model, settings.paths.cache / "models"))
+    aliases = Aliases(
+        Alias(
+            name=name,
+            model=bound.model or served,
+            tenant=bound.tenant,
+            template=bound.template,
+            variables=bound.variables,
+            vector_stores=bound.vector_stores,
+            top=bound.top,
+            score_threshold=bound.score_threshold,
+            demos=bound.demos,
+            sampling=Sampling(**bound.sampling.model_dump()),
+            max_tokens=bound.max_tokens,
+            when_empty=bound.when_empty,
+            refusal_text=bound.refusal_text,
+            citations=bound.citations,
+            lock=frozenset(bound.lock),
+        )
+        for name, bound in settings.aliases.items()
+    )
+    problems = aliases.problems(library, served=served, has_demos=settings.paths.demos is not None)
+    if problems:
+        raise SettingsRefused("settings refused:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return aliases
 
 
 def _door(settings: Settings, database: sa.Engine, secret: bytes) -> Door:

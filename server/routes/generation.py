@@ -134,6 +134,7 @@ async def _whole(answering: Answer) -> Reply:
 
 
 def context_of(request: Request, key: Key, prefix: str) -> Context:
+    parts: Parts = request.state.parts
     options = request.state.options
     header = options.unit_header
     return Context(
@@ -145,4 +146,5 @@ def context_of(request: Request, key: Key, prefix: str) -> Context:
         client_request_id=request.headers.get("x-client-request-id") or request.headers.get("x-request-id"),
         deadline=deadline_of(request.headers),
         unknown_fields=options.unknown_fields,
+        aliases=parts.aliases.of(key.tenant),
     )

@@ -1,4 +1,4 @@
-"""GET /v1/models: the base model first, then the embedding model."""
+"""GET /v1/models: the base model first, then the tenant's aliases, then the embedding model."""
 
 from typing import Annotated, Any
 
@@ -11,19 +11,19 @@ from server.errors import ModelNotFound
 from server.keys import Key
 from server.pipeline import Parts
 from server.seams import Embeddings
-from server.wire.models import embedding_object, model_list, model_object
+from server.wire.models import alias_object, embedding_object, model_list, model_object
 
 router = APIRouter()
 
 
 @router.get("/v1/models", response_model=None)
-async def list_models(request: Request, _: Annotated[Key, Depends(requires("infer"))]) -> Response:
-    return JSONResponse(model_list(_models(request)))
+async def list_models(request: Request, key: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    return JSONResponse(model_list(_models(request, key)))
 
 
 @router.get("/v1/models/{name:path}", response_model=None)
-async def retrieve(request: Request, name: str, _: Annotated[Key, Depends(requires("infer"))]) -> Response:
-    models = _models(request)
+async def retrieve(request: Request, name: str, key: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    models = _models(request, key)
     for model in models:
         if model["id"] == name:
             return JSONResponse(model)
@@ -33,8 +33,12 @@ async def retrieve(request: Request, name: str, _: Annotated[Key, Depends(requir
     )
 
 
-def _models(request: Request) -> list[dict[str, Any]]:
+def _models(request: Request, key: Key) -> list[dict[str, Any]]:
     parts: Parts = request.state.parts
     embeddings: Embeddings = request.state.embeddings
     profile = parts.engine.decoder.profile
-    return [model_object(profile), embedding_object(embeddings.name, created=profile.created)]
+    return [
+        model_object(profile),
+        *(alias_object(alias, profile) for alias in parts.aliases.of(key.tenant).values()),
+        embedding_object(embeddings.name, created=profile.created),
+    ]

@@ -32,7 +32,7 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/version", response_model=None)
-async def version(request: Request, _: Annotated[Key, Depends(requires("infer"))]) -> Response:
+async def version(request: Request, key: Annotated[Key, Depends(requires("infer"))]) -> Response:
     parts: Parts = request.state.parts
     profile = parts.engine.decoder.profile
     return JSONResponse(
@@ -41,7 +41,7 @@ async def version(request: Request, _: Annotated[Key, Depends(requires("infer"))
             "api": "v1",
             "engine": {"name": profile.engine, "version": profile.engine_version},
             "embedder": request.state.embeddings.name,
-            "models": [profile.name],
+            "models": [profile.name, *parts.aliases.of(key.tenant)],
         }
     )
 

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from prompts.records import Message
 from server.records import Reply, Search, Turn
+from server.wire.aliases import bound
 from server.wire.answers import annotations, chat_logprobs, usage_object
 from server.wire.extension import FileSearch, ToolChoice, search_asked
 from server.wire.fields import CHAT
@@ -96,7 +97,7 @@ def read_chat(body: bytes, context: Context) -> Turn:
     Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, ChatRequest, CHAT, context.unknown_fields)
-    return replace(
+    turn = replace(
         shared_turn(asked, context, ignored),
         messages=tuple(message.plain() for message in asked.messages),
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
@@ -105,6 +106,7 @@ def read_chat(body: bytes, context: Context) -> Turn:
         thinking=asked.chat_template_kwargs.enable_thinking,
         search=asked.search(),
     )
+    return bound(turn, asked, context)
 
 
 def chat_body(reply: Reply, public_url: str = "") -> dict[str, Any]:

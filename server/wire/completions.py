@@ -5,13 +5,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from server.errors import InvalidValue, UnsupportedParameter
 from server.records import Reply, Search, Turn
+from server.wire.aliases import bound
 from server.wire.answers import TokenTable, echoed, usage_object
 from server.wire.fields import COMPLETIONS
 from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import fewshot_object
 from server.wire.reading import Context, fault, read_body
 
+USUAL_TOKENS = 16  # OpenAI's
 MOST_PROMPTS = 16
 MOST_CHOICES = 16  # n × prompts
 
@@ -40,7 +43,9 @@ class CompletionRequest(Generation):
     """openai-surface §6."""
 
     prompt: Prompt
-    max_tokens: Annotated[int, Field(ge=0)] = 16
+    max_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="default: the alias's, the template's, else 16"
+    )
     echo: bool = False
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: Annotated[int, Field(ge=1)] | None = None
@@ -55,11 +60,6 @@ class CompletionRequest(Generation):
             raise fault("0 leaves nothing to answer without echo", at="max_tokens")
         if self.n * len(self.prompts()) > MOST_CHOICES:
             raise fault(f"n × prompts may be at most {MOST_CHOICES}", at="n")
-        if self.fewshot.template or self.fewshot.vector_store_ids:
-            if not isinstance(self.prompt, str):
-                raise fault("With a template or stores it is the question: one string", at="prompt")
-            if self.echo:
-                raise fault("Not with a template or stores", at="echo", kind="unsupported")
         return self
 
     def prompts(self) -> tuple[str | tuple[int, ...], ...]:
@@ -83,13 +83,23 @@ def read_completion(body: bytes, context: Context) -> Turn:
     Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, CompletionRequest, COMPLETIONS, context.unknown_fields)
-    return replace(
+    turn = replace(
         shared_turn(asked, context, ignored),
         prompts=asked.prompts(),
         logprobs=asked.logprobs,
         echo=asked.echo,
         search=Search(stores=tuple(asked.fewshot.vector_store_ids or ())),
     )
+    turn = bound(turn, asked, context)
+    if turn.raw:
+        return replace(turn, max_tokens=USUAL_TOKENS) if turn.max_tokens is None else turn
+    if not isinstance(asked.prompt, str):  # a question, by the request's own words or by its alias's
+        raise InvalidValue(
+            "'prompt': with a template or stores it is the question: one string.", param="prompt"
+        )
+    if asked.echo:
+        raise UnsupportedParameter("'echo': not with a template or stores.", param="echo")
+    return turn
 
 
 def completion_body(reply: Reply, public_url: str = "") -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from indexer.errors import FilterInvalid
 from indexer.filters import parse_filter
-from server.records import Markers, Search, SearchMode, WhenEmpty, Wishes
+from prompts.records import WhenEmpty
+from server.records import Markers, Search, SearchMode, Wishes
 from server.wire.reading import Wire, fault
 
 FILTERS = "tools[0].filters"  # where a filter stands: there is at most one tool
@@ -38,8 +39,9 @@ class FewshotRequest(Wire):
     )
     when_empty: WhenEmpty | None = Field(default=None, description="when a search finds nothing")
     refusal_text: Annotated[str, Field(max_length=1_000)] | None = None
-    citations: Markers = Field(
-        default="markers", description="links: and a Markdown list of the cited sources at the end"
+    citations: Markers | None = Field(
+        default=None,
+        description="default: markers; links: and a Markdown list of the cited sources at the end",
     )
     unsupported: bool = Field(
         default=False, description="flag the sentences that no source of the prompt words (needs n = 1)"
@@ -87,7 +89,7 @@ class RankingOptions(Wire):
     ranker: Literal["auto", "default-2024-11-15", "none"] = Field(
         default="auto", description="none: without the reranker, where the operator set one up"
     )
-    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     hybrid_search: HybridSearch | None = Field(default=None, description="which leg to lean on")
 
 
@@ -152,7 +154,7 @@ def search_asked(tools: Sequence[FileSearch], choice: object, extension: Fewshot
         raise fault("Name stores here or in a file_search tool, not in both", at="fewshot.vector_store_ids")
     required = choice == "required" or isinstance(choice, NamedTool)
     if choice == "none":
-        return Search()
+        return Search(off=True)
     if tools:
         return tools[0].search(required=required)
     return Search(stores=tuple(extension.vector_store_ids or ()), required=required)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from server.aliases import Alias
 from server.records import ModelProfile
 
 OWNER = "fewshot"
@@ -14,6 +15,15 @@ def model_object(profile: ModelProfile) -> dict[str, Any]:
     return _object(
         profile.name, "base", profile.created, max_model_len=profile.context_tokens, sha256=profile.sha256
     )
+
+
+def alias_object(alias: Alias, profile: ModelProfile) -> dict[str, Any]:
+    """A name that stands for a way to answer, with what it binds."""
+    shown = _object(
+        alias.name, "alias", profile.created, max_model_len=profile.context_tokens, sha256=profile.sha256
+    )
+    told = {**shown["fewshot"], "base": profile.name, "bound": alias.bound}
+    return {**shown, "root": profile.name, "parent": profile.name, "fewshot": told}
 
 
 def embedding_object(

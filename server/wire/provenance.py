@@ -24,6 +24,7 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
         "model": {
             "base": plan.base,
             "base_sha256": plan.base_sha256,
+            "alias": turn.model if turn.base else None,
             "adapter": None,
             "adapter_kind": None,
             "adapter_sha256": None,

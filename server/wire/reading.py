@@ -7,13 +7,14 @@ model did not know.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from server.aliases import Alias
 from server.errors import InvalidFilter, InvalidValue, MissingParameter, ServerError, UnsupportedParameter
 from server.wire.fields import Class, class_of, is_choice_of_features
 
@@ -38,6 +39,7 @@ class Context:
     client_request_id: str | None = None
     deadline: float | None = None  # seconds this request may live
     unknown_fields: Literal["refuse", "report"] = "refuse"
+    aliases: Mapping[str, Alias] = field(default_factory=dict)  # that the caller's tenant may use
 
 
 class Wire(BaseModel):

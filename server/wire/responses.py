@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from prompts.records import Message
 from server.errors import InvalidValue
 from server.records import Turn
+from server.wire.aliases import bound
 from server.wire.chat import TemplateKwargs
 from server.wire.extension import FileSearch, ToolChoice, search_asked
 from server.wire.fields import RESPONSES
@@ -202,19 +203,20 @@ def read_response(body: bytes, context: Context) -> ResponseAsk:
     wishes = turn.wishes
     if asked.prompt:
         wishes = replace(wishes, template=asked.prompt.template, variables=asked.prompt.variables)
+    turn = replace(
+        turn,
+        model=asked.model,
+        messages=asked.messages(),
+        max_tokens=asked.max_output_tokens,
+        logprobs=(asked.top_logprobs or 0) if asked.wants_logprobs else None,
+        schema=asked.text.format.wanted(),
+        thinking=asked.chat_template_kwargs.enable_thinking,
+        search=search_asked(asked.tools, asked.tool_choice, asked.fewshot),
+        wishes=wishes,
+        truncation=asked.truncation,
+    )
     return ResponseAsk(
-        turn=replace(
-            turn,
-            model=asked.model,
-            messages=asked.messages(),
-            max_tokens=asked.max_output_tokens,
-            logprobs=(asked.top_logprobs or 0) if asked.wants_logprobs else None,
-            schema=asked.text.format.wanted(),
-            thinking=asked.chat_template_kwargs.enable_thinking,
-            search=search_asked(asked.tools, asked.tool_choice, asked.fewshot),
-            wishes=wishes,
-            truncation=asked.truncation,
-        ),
+        turn=bound(turn, asked, context),
         instructions=asked.instructions,
         previous=asked.previous_response_id,
         store=asked.store,

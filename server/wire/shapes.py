@@ -88,7 +88,7 @@ PROVENANCE = made_of(
     arm=maybe(TEXT),
     assigned=YES_OR_NO,
     unit_kind=TEXT,
-    model=made_of(base=TEXT, base_sha256=TEXT, adapter=maybe(TEXT)),
+    model=made_of(base=TEXT, base_sha256=TEXT, alias=maybe(TEXT), adapter=maybe(TEXT)),
     template=maybe(made_of(name=TEXT, version=TEXT, sha256=TEXT)),
     demos=made_of(requested=maybe(COUNT), used=many(TEXT), pool_sha256=maybe(TEXT)),
     generations={"type": "object", "additionalProperties": COUNT},

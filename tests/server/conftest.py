@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from prompts.demos import Pool
 from prompts.listing import parse_lines
 from prompts.templates import Library
 from server.admission import Admission
+from server.aliases import Alias, Aliases
 from server.app import Opened, Options, create_app
 from server.auth import Door
 from server.corpora import Corpora
@@ -125,6 +126,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         folder: Path = data,
         open_reader: Any = Here,
         upload_bytes: int = 100 * 2**20,
+        aliases: Sequence[Alias] = (),
+        library: Library | None = None,
         **echo: Any,
     ) -> Iterator[Running]:
         database = open_database(tmp_path / "journal.db")
@@ -149,7 +152,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             parts = Parts(
                 engine=Engine(open_decoder or open_echo),
                 retriever=retriever,
-                library=Library.load(),
+                library=library or Library.load(),
+                aliases=Aliases(aliases),
                 demos=PoolDemos(pool),
                 journal=Journal(database, secret=b"secret"),
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),

@@ -39,7 +39,7 @@ def test_the_tool_says_where_and_how_to_search():
         required=True,
     )
     assert ask(tools=[{**TOOL, "search_mode": "keyword"}]).search.mode == "keyword"
-    assert ask(tools=[TOOL], tool_choice="none").search == Search()
+    assert ask(tools=[TOOL], tool_choice="none").search == Search(off=True)
     assert ask(tools=[TOOL], tool_choice={"type": "file_search"}).search.required
     assert ask(fewshot={"vector_store_ids": ["vs_1"]}).search == Search(stores=("vs_1",))
 
