@@ -10,6 +10,7 @@ PromptError
 ├── ControlText            a value smuggled a control token past neutralising
 ├── PoolError
 │   └── PoolInvalid        a demonstration file breaks the format; carries every problem
+├── CalibratorInvalid      a calibrator cannot be fitted, or its file breaks the format
 └── ExperimentError
     ├── ExperimentInvalid  an experiment file breaks the format; carries every problem
     ├── ExperimentChanged  a running experiment was changed in a way that would spoil it
@@ -110,6 +111,13 @@ class PoolInvalid(PoolError):
         self.where = where
         self.problems = tuple(problems)
         super().__init__(_listed(f"demonstrations {where} are not usable", self.problems))
+
+
+class CalibratorInvalid(PromptError):
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        super().__init__(_listed(f"calibrator {where} is not usable", self.problems))
 
 
 class ExperimentError(PromptError):

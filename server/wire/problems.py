@@ -86,6 +86,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.RenderFailed: BUG,
     prompts.TemplateInvalid: BUG,
     prompts.PoolInvalid: BUG,
+    prompts.CalibratorInvalid: BUG,
     prompts.ExperimentInvalid: _refused(400, "invalid_value"),
     prompts.ExperimentChanged: _conflict("experiment_state"),
     prompts.OutcomesInvalid: BUG,  # rows are read by commands, never over HTTP
