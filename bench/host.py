@@ -154,8 +154,10 @@ class Clocked:
                     self.seen[request_id] = Decoded(asked, time.monotonic(), "", 0, piece.cached_tokens)
                 yield piece
 
-    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
-        return await self._decoder.first_tokens(prompt, candidates)
+    async def first_tokens(
+        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+    ) -> list[float]:
+        return await self._decoder.first_tokens(prompt, candidates, cache_salt=cache_salt)
 
     async def close(self) -> None:
         """Whoever opened the decoder closes it."""

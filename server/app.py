@@ -19,6 +19,7 @@ from server.metrics import Metrics
 from server.pipeline import Parts
 from server.routes import (
     chat,
+    classify,
     completions,
     embeddings,
     feedback,
@@ -93,6 +94,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
     for routes in (
         chat,
         completions,
+        classify,
         responses,
         feedback,
         embeddings,

@@ -95,7 +95,9 @@ class EchoDecoder:
         finally:
             self.running -= 1
 
-    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
+    async def first_tokens(
+        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+    ) -> list[float]:
         """Uniform over the candidates: an echo has no opinion."""
         return [-math.log(len(candidates))] * len(candidates)
 

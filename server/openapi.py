@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from indexer.ownership import STATES
 from server.wire.chat import ChatRequest
+from server.wire.classify import ClassifyRequest
 from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
 from server.wire.feedback import FeedbackRequest
@@ -30,6 +31,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/completions": CompletionRequest,
     "/v1/embeddings": EmbeddingRequest,
     "/v1/responses": ResponsesRequest,
+    "/v1/classify": ClassifyRequest,
     "/v1/feedback": FeedbackRequest,
     "/v1/vector_stores": StoreRequest,
     "/v1/vector_stores/{store_id}": StoreChange,

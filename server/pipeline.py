@@ -5,14 +5,14 @@ turn → exposure → template → search → demos → layout → plan        (
 
 import asyncio
 import hashlib
-import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from indexer.records import Hits
 from prompts.budget import prompt_room
+from prompts.calibrator import Calibrator, Scored
 from prompts.layout import lay_out
 from prompts.records import Message, Prompt, Template
 from prompts.templates import Library
@@ -24,7 +24,7 @@ from server.engine import Engine
 from server.errors import ContextTooLong, InvalidValue
 from server.grounding import policy_of, said_instead
 from server.journal import Journal, token_bytes
-from server.limits import decide_limits
+from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
 from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
 from server.retrieval import as_sources, as_uses
@@ -54,6 +54,7 @@ class Parts:
     output_tokens: int = 1024
     echo_logprobs: bool = True
     public_url: str = ""  # how clients reach this server; starts the links of citations
+    calibrators: Mapping[Scored, Calibrator] = field(default_factory=dict)  # of /v1/classify
 
 
 class Prepared(NamedTuple):
@@ -78,7 +79,7 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
         plan,
         queue_seconds=ticket.queue_seconds,
         started=started - ticket.queue_seconds,
-        limits=replace(plan.limits, cache_salt=_salt(parts.secret, turn.tenant)),
+        limits=replace(plan.limits, cache_salt=salt_of(parts.secret, turn.tenant)),
     )
     return Prepared(timed, exposed)
 
@@ -272,11 +273,6 @@ def _plan(
 def _texts(turn: Turn, tokenizer: Tokenizer) -> tuple[str, ...]:
     """The prompts as text, for `echo` to give back."""
     return tuple(prompt if isinstance(prompt, str) else tokenizer.decode(prompt) for prompt in turn.prompts)
-
-
-def _salt(secret: bytes, tenant: str) -> str:
-    """Keeps tenants out of each other's prefix cache, whose hits would show in the timing."""
-    return hmac.digest(secret, f"salt:{tenant}".encode(), "sha256").hex() if secret else ""
 
 
 async def _off_loop(size: int, work: Callable[[], T]) -> T:

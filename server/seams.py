@@ -49,7 +49,9 @@ class Decoder(Protocol):
         """
         ...
 
-    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
+    async def first_tokens(
+        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+    ) -> list[float]:
         """ln p(candidate | prompt) for each candidate id, from one decoding step (label scoring)."""
         ...
 

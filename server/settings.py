@@ -41,6 +41,7 @@ class Paths(Section):
     demos: Path | None = Field(
         None, description="JSONL of worked examples: the demonstration pool of every template"
     )
+    calibrators: Path | None = Field(None, description="a folder of calibrators for /v1/classify")
 
 
 class Server(Section):

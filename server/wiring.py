@@ -19,6 +19,7 @@ from indexer.sandbox import Sandbox, servers_here
 from indexer.seams import Embedder, Reranker
 from indexer.search import Searcher
 from indexer.vectors.cuda import open_card
+from prompts.calibrator import read_all
 from prompts.demos import Pool
 from prompts.templates import Library
 from prompts.vectors import evened
@@ -52,7 +53,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
     """Open everything the app runs on; the engine starts in the background.
 
     Raises what is wrong with the configuration before the port answers: EmbedderMissing, RerankerMissing,
-    DatabaseRefused, TemplateInvalid, PoolInvalid, ModelUnavailable, SettingsRefused.
+    DatabaseRefused, TemplateInvalid, PoolInvalid, CalibratorInvalid, ModelUnavailable, SettingsRefused.
     """
     paths, server = settings.paths, settings.server
     secret = read_secret(paths.data)
@@ -100,6 +101,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             output_tokens=settings.limits.output_tokens,
             echo_logprobs=settings.limits.echo_logprobs,
             public_url=server.public_url or f"http://{server.host}:{server.port}",
+            calibrators=read_all(paths.calibrators) if paths.calibrators else {},
         )
         engine.start()
         stack.push_async_callback(engine.close)

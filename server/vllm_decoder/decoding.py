@@ -70,9 +70,12 @@ class VllmDecoder:
                 ) from problem
             raise
 
-    async def first_tokens(self, prompt: tuple[int, ...], candidates: Sequence[int]) -> list[float]:
+    async def first_tokens(
+        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+    ) -> list[float]:
         self._probes += 1
-        return await first_tokens(self._engine, prompt, candidates, request_id=f"score-{self._probes}")
+        name = f"score-{self._probes}"
+        return await first_tokens(self._engine, prompt, candidates, request_id=name, cache_salt=cache_salt)
 
     async def close(self) -> None:
         if self._engine.output_handler is not None:

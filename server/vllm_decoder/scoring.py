@@ -7,7 +7,7 @@ from server.errors import EngineUnavailable
 
 
 async def first_tokens(
-    engine: Any, prompt: tuple[int, ...], candidates: Sequence[int], *, request_id: str
+    engine: Any, prompt: tuple[int, ...], candidates: Sequence[int], *, request_id: str, cache_salt: str = ""
 ) -> list[float]:
     """ln p(candidate | prompt) for each candidate id, from one decoding step.
 
@@ -23,7 +23,9 @@ async def first_tokens(
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-    inputs = {"prompt_token_ids": list(prompt)}
+    inputs: dict[str, Any] = {"prompt_token_ids": list(prompt)}
+    if cache_salt:
+        inputs["cache_salt"] = cache_salt
     async for output in engine.generate(inputs, params, request_id):
         found = output.outputs[0].logprobs[0]
         return [found[token].logprob for token in candidates]

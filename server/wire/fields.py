@@ -79,6 +79,10 @@ EMBEDDINGS: Mapping[str, Class] = {
     **_all("I", "user"),
 }
 
+CLASSIFY: Mapping[str, Class] = _all(
+    "H", "input model template variables demos scoring calibrate unit user metadata"
+)
+
 FILES: Mapping[str, Class] = {
     **_all("H", "file purpose expires_after expires_after.anchor expires_after.seconds"),
 }

@@ -1,5 +1,6 @@
 """What the routes that generate text share: the fields with their ranges, the unit, the sampling."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -137,13 +138,15 @@ class Unit(NamedTuple):
     kind: str
 
 
-def unit_of(asked: Asked, context: Context) -> Unit:
+def unit_of(
+    context: Context, *, unit: str | None, safety: str | None, user: str | None, metadata: Mapping[str, str]
+) -> Unit:
     """Whom an experiment assigns, the first that is named (openai-surface §10.4); else this request alone."""
     for kind, name in (
-        ("unit", asked.fewshot.unit),
-        ("safety_identifier", asked.safety_identifier),
-        ("user", asked.user),
-        ("metadata", asked.metadata.get("unit_id")),
+        ("unit", unit),
+        ("safety_identifier", safety),
+        ("user", user),
+        ("metadata", metadata.get("unit_id")),
         ("header", context.unit_header),
     ):
         if name:  # an empty name would make one unit of all who leave it empty
@@ -157,7 +160,13 @@ def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
     Raises InsufficientScope.
     """
     check_scopes(asked, context)
-    unit = unit_of(asked, context)
+    unit = unit_of(
+        context,
+        unit=asked.fewshot.unit,
+        safety=asked.safety_identifier,
+        user=asked.user,
+        metadata=asked.metadata,
+    )
     return Turn(
         id=context.id,
         created=context.created,

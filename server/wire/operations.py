@@ -24,6 +24,10 @@ from server.wire.shapes import (
 from server.wire.store_shapes import BATCH, CONTENT_PAGE, FILE, SEARCH_PAGE, STORE, STORE_FILE
 
 JSON = "application/json"
+SHARES: Shape = {
+    "type": "object",
+    "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+}
 MODEL = made_of(
     id=TEXT,
     object=one_of("model"),
@@ -57,6 +61,30 @@ OPINION = made_of(
     replaced=YES_OR_NO,
     late=YES_OR_NO,
 )
+CLASSIFIED = made_of(
+    id=TEXT,
+    object=one_of("list"),
+    created=TIME,
+    model=TEXT,
+    data=many(
+        made_of(
+            object=one_of("classification"),
+            index=COUNT,
+            label=maybe(TEXT),
+            text=TEXT,
+            probabilities=SHARES,
+            logprobs={"type": "object", "additionalProperties": NUMBER},
+            demos=many(TEXT),
+        )
+    ),
+    labels=many(TEXT),
+    scoring=one_of("first_token", "sequence"),
+    calibration=made_of(
+        method=one_of("none", "content_free", "batch"), prompts=COUNT, temperature=NUMBER, sha256=maybe(TEXT)
+    ),
+    template=made_of(name=TEXT, version=TEXT, sha256=TEXT),
+    usage=made_of(prompt_tokens=COUNT, total_tokens=COUNT),
+)
 READINESS = made_of(status=one_of("ready", "starting", "draining", "not_ready"))
 VERSION = made_of(
     version=TEXT, api=one_of("v1"), engine=made_of(name=TEXT, version=TEXT), embedder=TEXT, models=many(TEXT)
@@ -77,6 +105,7 @@ ANSWERS: Mapping[str, Mapping[str, Shape]] = {
     "/v1/responses": {"post": RESPONSE},
     "/v1/responses/{response_id}": {"get": RESPONSE, "delete": gone("response")},
     "/v1/responses/{response_id}/input_items": {"get": page_of(INPUT_ITEM)},
+    "/v1/classify": {"post": CLASSIFIED},
     "/v1/feedback": {"post": OPINION},
     "/v1/files": {"get": page_of(FILE), "post": FILE},
     "/v1/files/{file_id}": {"get": FILE, "delete": gone("file")},

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import openai
@@ -23,6 +24,7 @@ from indexer.hash_embedder import HashEmbedder
 from indexer.reading.reader import read
 from indexer.records import Reading
 from indexer.search import Searcher
+from prompts.calibrator import Calibrator, Scored
 from prompts.demos import Pool
 from prompts.listing import parse_lines
 from prompts.templates import Library
@@ -128,6 +130,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         upload_bytes: int = 100 * 2**20,
         aliases: Sequence[Alias] = (),
         library: Library | None = None,
+        calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
         **echo: Any,
     ) -> Iterator[Running]:
         database = open_database(tmp_path / "journal.db")
@@ -160,6 +163,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 metrics=metrics,
                 secret=b"secret",
                 public_url="http://fewshot.test",
+                calibrators=calibrators,
             )
             parts.engine.start()
             catalogue = Catalogue(folder)

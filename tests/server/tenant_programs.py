@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 
-KINDS = ("file-", "vs_", "vsfb_", "resp_", "chatcmpl-", "cmpl-", "fb_", "msg_", "fs_", "ch_")
-ID = re.compile(r"(?<![A-Za-z0-9])(?:file-|vs_|vsfb_|resp_|chatcmpl-|cmpl-|fb_|msg_|fs_|ch_)[0-9A-Za-z]{20,}")
+KINDS = ("file-", "vs_", "vsfb_", "resp_", "chatcmpl-", "cmpl-", "clsf-", "fb_", "msg_", "fs_", "ch_")
+ID = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(KINDS)})[0-9A-Za-z]{{20,}}")
 OF_PARAMETER = {"store_id": "vs_", "file_id": "file-", "batch_id": "vsfb_", "response_id": "resp_"}
 TOPICS = ("vault", "garden", "kitchen", "harbour", "library")
 QUESTIONS = ("Where is it kept?", "What is in the vault?", "kitchen or harbour", "cats sleep", "library")
@@ -278,8 +278,13 @@ def _embed(programs: Programs, call: Call, tenant: Tenant, pick: Pick) -> None:
     call.body = {"model": "hash", "input": programs.sentence(tenant)}
 
 
+def _classify(programs: Programs, call: Call, tenant: Tenant, pick: Pick) -> None:
+    texts = [programs.sentence(tenant), programs.question(tenant)]
+    call.body = {"model": "echo", "template": "question-type", "input": texts, "user": tenant.word}
+
+
 def _feedback(programs: Programs, call: Call, tenant: Tenant, pick: Pick) -> None:
-    kind = programs.random.choice(("chatcmpl-", "cmpl-", "resp_"))
+    kind = programs.random.choice(("chatcmpl-", "cmpl-", "resp_", "clsf-"))
     call.body = {"id": pick(kind), "metric": "thumb", "value": True, "comment": tenant.word}
 
 
@@ -302,6 +307,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("POST", "/v1/responses"): _response,
     ("GET", "/v1/responses/{response_id}/input_items"): _listing("msg_"),
     ("POST", "/v1/embeddings"): _embed,
+    ("POST", "/v1/classify"): _classify,
     ("GET", "/v1/models/{name:path}"): _model,
     ("POST", "/v1/feedback"): _feedback,
 }

@@ -42,6 +42,7 @@ def stock(client) -> dict[str, list[str]]:
         "model": ["echo"],
         "name": ["echo"],
         "embedder": [HashEmbedder().name],
+        "template": ["question-type"],
     }
 
 

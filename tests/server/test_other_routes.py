@@ -162,6 +162,7 @@ ROUTES = [
     ("POST", "/v1/chat/completions", "infer"),
     ("POST", "/v1/completions", "infer"),
     ("POST", "/v1/embeddings", "infer"),
+    ("POST", "/v1/classify", "infer"),
     ("POST", "/v1/responses", "infer"),
     ("GET", "/v1/responses/resp_1", "infer"),
     ("DELETE", "/v1/responses/resp_1", "infer"),
