@@ -46,19 +46,34 @@ def echo_server(
     """
     python = [sys.executable, *(["-m", "cProfile", "-o", str(profile.absolute())] if profile else [])]
     with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as data:
-        environment = {
-            **os.environ,
+        settings = {
             "FEWSHOT_DATA_DIR": data,
             "FEWSHOT_EMBEDDER": "hash",
             "FEWSHOT_SERVER_RUNNING": str(running),
             "FEWSHOT_ENGINE_ECHO_REPLY": reply,
             "FEWSHOT_ENGINE_ECHO_INTERVAL_SECONDS": str(interval_seconds),
         }
-        command = [*python, "-m", "server.cli", "serve", "--port", "0", "--echo"]
-        with process(command, environment, Path(data, "server.log"), checkout) as (child, log):
-            port = int(_said(r"http://[^/\s]+:(\d+)/v1", child, log))
-            _until_ready(f"http://127.0.0.1:{port}/ready", child, log)
-            yield Served(child.pid, port, "echo")
+        with fewshot_server(settings, "--echo", python=python, checkout=checkout) as (pid, port):
+            yield Served(pid, port, "echo")
+
+
+@contextmanager
+def fewshot_server(
+    settings: Mapping[str, str],
+    *options: str,
+    python: Sequence[str] = (sys.executable,),
+    checkout: Path | None = None,
+) -> Iterator[tuple[int, int]]:
+    """`fewshot serve` with its options on a free port, ready: its process id and port.
+
+    `settings` are environment variables, FEWSHOT_DATA_DIR among them. Raises ServerFailed.
+    """
+    data = settings["FEWSHOT_DATA_DIR"]
+    command = [*python, "-m", "server.cli", "serve", "--port", "0", *options]
+    with process(command, {**os.environ, **settings}, Path(data, "server.log"), checkout) as (child, log):
+        port = int(_said(r"http://[^/\s]+:(\d+)/v1", child, log))
+        _until_ready(f"http://127.0.0.1:{port}/ready", child, log)
+        yield child.pid, port
 
 
 @contextmanager

@@ -19,3 +19,8 @@ cpu, full = (blocks(Path(f"deploy/{n}").read_text()) for n in ("cpu.lock", "dev.
 Path("deploy/dev.lock").write_text("\n".join(b for n, b in full.items() if n not in cpu) + "\n")
 Path("deploy/dev.full").unlink()
 PY
+# The programs of other people that the tests drive, each in an environment of its own.
+for clients in deploy/clients/*.in; do
+    uv pip compile "$clients" --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header \
+        --no-emit-index-url --no-emit-find-links -o "${clients%.in}.lock"
+done
