@@ -1,45 +1,73 @@
-"""The demonstration pool behind the server's seam: picked off the event loop, by the template's strategy."""
+"""Demonstration pools behind the server's seam: picked off the event loop, by the template's strategy."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prompts.demos import Picked, Pool
-from prompts.records import DemoPolicy, LabelSet, Template
+from prompts.records import Demo, DemoPolicy, LabelSet, Template
 from server.errors import InvalidValue
 
 NONE = Picked((), ())
+NO_POOLS: Mapping[str, Pool] = MappingProxyType({})
 
 
 class PoolDemos:
-    """One pool for every template; None where the operator named no file of examples."""
+    """The default pool, None where the operator named no file of examples; and pools by `name@version`."""
 
     def __init__(
-        self, pool: Pool | None, vector_of: Callable[[str], NDArray[np.float32]] | None = None
+        self,
+        pool: Pool | None,
+        vector_of: Callable[[str], NDArray[np.float32]] | None = None,
+        pools: Mapping[str, Pool] = NO_POOLS,
     ) -> None:
         """`vector_of` gives a question's vector, which the search before may have computed already."""
         self._pool = pool
         self._vector_of = vector_of
+        self._pools = pools
 
     @property
     def sha256(self) -> str | None:
-        return self._pool.digest if self._pool else None
+        return self.sha256_of(None)
+
+    def sha256_of(self, pool: str | None) -> str | None:
+        found = self._pools.get(pool) if pool else self._pool
+        return found.digest if found else None
+
+    def fixed(self, policy: DemoPolicy) -> tuple[Demo, ...]:
+        """Raises InvalidValue when examples are wanted and there is no pool."""
+        if policy.strategy == "none" or not (policy.count or policy.ids):
+            return ()
+        return self._named(policy).follow(policy, "").demos
 
     async def pick(self, question: str, count: int, template: Template) -> Picked:
         """Raises InvalidValue when examples are asked for and there is no pool."""
         if count == 0:
             return NONE
+        pool = self._named(template.dynamic)
+        policy = template.dynamic if template.dynamic.strategy != "none" else DemoPolicy(strategy="nearest")
+        picked = await asyncio.to_thread(self._follow, pool, replace(policy, count=count), question)
+        return picked if template.labels is None else _labelled(picked, template.labels)
+
+    def _named(self, policy: DemoPolicy) -> Pool:
+        if policy.pool:
+            if policy.pool in self._pools:
+                return self._pools[policy.pool]
+            raise InvalidValue(
+                f"there is no pool {policy.pool}; the operator's folder paths.pools holds "
+                f"{', '.join(self._pools) or 'none'}",
+                param="fewshot.demos",
+            )
         if self._pool is None:
             raise InvalidValue(
                 "this server has no worked examples; the operator names a JSONL file of them in paths.demos",
                 param="fewshot.demos",
             )
-        policy = template.dynamic if template.dynamic.strategy != "none" else DemoPolicy(strategy="nearest")
-        picked = await asyncio.to_thread(self._follow, self._pool, replace(policy, count=count), question)
-        return picked if template.labels is None else _labelled(picked, template.labels)
+        return self._pool
 
     def _follow(self, pool: Pool, policy: DemoPolicy, question: str) -> Picked:
         known = None

@@ -23,6 +23,7 @@ import numpy as np
 from sqlalchemy import Engine, Table, delete, exists, func, insert, select, update
 
 from indexer.database import writing
+from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
 from server.schema import exposures, open_schema, plans, replies, responses
 
@@ -52,16 +53,25 @@ class Journal:
         self._writer.start()
         self.dropped = 0  # rows that could not be written
 
-    def expose(self, turn: Turn) -> "asyncio.Future[None]":
-        """Queue the exposure; await the result before the first byte leaves."""
-        unit = turn.unit or turn.id
+    def expose(self, turn: Turn, met: Meeting = NOBODY) -> "asyncio.Future[None]":
+        """Queue the exposure; await the result before the first byte leaves.
+
+        It names an experiment only where the request counts for it.
+        """
+        unit = met.unit or turn.unit or turn.id
+        counted = met.recipe if met.assigned else None
         done = asyncio.get_running_loop().create_future()
         row = {
             "turn": turn.id,
             "at": time.time(),
             "tenant": turn.tenant,
             "unit": hmac.digest(self._secret, f"unit:{turn.tenant}:{unit}".encode(), "sha256").hex(),
-            "unit_kind": turn.unit_kind,
+            "unit_kind": met.unit_kind or turn.unit_kind,
+            "experiment": counted and counted.experiment,
+            "arm": counted and counted.arm,
+            "phase": met.phase,
+            "propensity": met.propensity,
+            "slice": met.slice if counted else None,
             "model": turn.model,
             "client_request_id": turn.client_request_id,
             "metadata": _json(turn.metadata if self._keeps(turn) else {}),
@@ -93,6 +103,11 @@ class Journal:
             messages=_json([asdict(message) for message in plan.messages])
             if self._keeps(plan.turn)
             else None,
+            served=plan.met.served,
+            asked=_json([asdict(message) for message in plan.turn.messages])
+            if self._keeps(plan.turn)
+            else None,
+            variables=_json(plan.turn.wishes.variables) if self._keeps(plan.turn) else None,
         )
 
     def reply(self, reply: Reply) -> None:
@@ -205,7 +220,9 @@ def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
             turns.update(connection.execute(select(plans.c.turn).where(some)).scalars())
         for turn in sorted(turns):
             connection.execute(
-                update(plans).where(plans.c.turn == turn).values(messages=None, prompt_ids=None)
+                update(plans)
+                .where(plans.c.turn == turn)
+                .values(messages=None, prompt_ids=None, asked=None, variables=None)
             )
             connection.execute(
                 update(replies).where(replies.c.turn == turn).values(texts=None, token_ids=None)

@@ -2,6 +2,7 @@
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from server.recipes import Meeting
 from server.records import Reply
 
 DURATIONS = tuple(0.01 * 2**k for k in range(14))  # 0.01 … 81.92 s
@@ -56,9 +57,19 @@ class Metrics:
             "fewshot_citations", "Citations by how they were checked", ("check",), registry=registry
         )
         self.outcomes = Counter("fewshot_replies", "How replies ended", ("outcome",), registry=registry)
+        self.exposures = Counter(
+            "fewshot_exposures",
+            "Requests that count for an experiment",
+            ("experiment", "arm"),
+            registry=registry,
+        )
         self.journal_dropped = Gauge(
             "fewshot_journal_dropped_total", "Journal rows that could not be written", registry=registry
         )
+
+    def exposed(self, met: Meeting) -> None:
+        if met.assigned and met.recipe is not None:
+            self.exposures.labels(met.recipe.experiment, met.recipe.arm).inc()
 
     def replied(self, reply: Reply) -> None:
         """Count one finished generation."""

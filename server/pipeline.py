@@ -1,40 +1,42 @@
 """The product on one page: what is decided while a status can still be chosen, in its order.
 
-turn → exposure → template → search → demos → layout → plan        (then answering.Answer streams it)
+turn → arm → exposure → template → search → demos → layout → plan   (then answering.Answer streams it)
 """
 
 import asyncio
-import hashlib
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from indexer.records import Hits
 from prompts.budget import prompt_room
 from prompts.calibrator import Calibrator, Scored
 from prompts.layout import lay_out
-from prompts.records import Message, Prompt, Template
+from prompts.records import Prompt, Template
 from prompts.templates import Library
 from server.admission import Admission, Ticket
 from server.aliases import Aliases
 from server.answering import Answer
 from server.checks import check_against_model, check_against_template
+from server.drafts import drafted, off_loop, split, texts_of
 from server.engine import Engine
-from server.errors import ContextTooLong, InvalidValue
+from server.errors import ContextTooLong
+from server.experiments import Experiments, as_served
 from server.grounding import policy_of, said_instead
-from server.journal import Journal, token_bytes
+from server.journal import Journal
 from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
-from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
+from server.recipes import Meeting, Recipe
+from server.records import Grounding, Plan, Turn
 from server.retrieval import as_sources, as_uses
-from server.seams import Decoder, Demos, Retriever, Tokenizer
+from server.seams import Decoder, Demos, Retriever
 from server.token_reading import TokenReading
 from server.truncation import shortened
 
 NO_HITS = Hits((), {})
-INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip
-T = TypeVar("T")
+log = logging.getLogger("fewshot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class Parts:
     journal: Journal
     admission: Admission
     metrics: Metrics = field(default_factory=Metrics)
+    experiments: Experiments = field(default_factory=Experiments)
     secret: bytes = b""
     aliases: Aliases = field(default_factory=Aliases)
     top: int = 4  # chunks put before the model when neither caller nor template says
@@ -69,12 +72,10 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
     started = time.perf_counter()
     decoder = parts.engine.decoder
     check_against_model(turn, decoder.profile, echo_logprobs=parts.echo_logprobs)
-    exposed = parts.journal.expose(turn)  # now, or an arm that refuses more would look better
-    template = choose_template(turn, parts.library)
-    if template is None:
-        plan = await _plan_as_it_came(turn, decoder, parts)
-    else:
-        plan = await _plan_with_template(turn, template, decoder, parts)
+    met = parts.experiments.meet(turn)
+    exposed = parts.journal.expose(turn, met)  # now, or an arm that refuses more would look better
+    parts.metrics.exposed(met)
+    plan = await _plan_met(turn, met, decoder, parts)
     timed = replace(
         plan,
         queue_seconds=ticket.queue_seconds,
@@ -110,6 +111,29 @@ def choose_template(turn: Turn, library: Library) -> Template | None:
     return library.get("few-shot") if with_demos else None
 
 
+async def _plan_met(turn: Turn, met: Meeting, decoder: Decoder, parts: Parts) -> Plan:
+    """By the recipe met, else as the request says; the control's recipe where the arm's fails and may."""
+    if met.recipe is None:
+        template = choose_template(turn, parts.library)
+        if template is None:
+            return await _plan_as_it_came(turn, decoder, parts)
+        return await _plan_with_template(turn, template, decoder, parts)
+    served = met.recipe
+    try:
+        plan = await _plan_by(served, turn, decoder, parts)
+    except Exception as problem:
+        if met.fallback is None:
+            raise
+        log.warning("%s failed and control serves: %s", met.arm, type(problem).__name__)
+        served = met.fallback
+        plan = await _plan_by(served, turn, decoder, parts)
+    return replace(plan, met=replace(met, served=served.reference))
+
+
+async def _plan_by(recipe: Recipe, turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
+    return await _plan_with_template(as_served(turn, recipe), recipe.template, decoder, parts)
+
+
 async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
     """No template: the caller's text meets the model unchanged."""
     tokenizer = decoder.tokenizer
@@ -117,11 +141,11 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
     prompts: tuple[tuple[int, ...], ...]
     gone = 0
     if turn.truncation == "auto":
-        turn, gone = await _off_loop(size, lambda: shortened(turn, decoder, parts.output_tokens))
+        turn, gone = await off_loop(size, lambda: shortened(turn, decoder, parts.output_tokens))
     if turn.messages:
-        prompts = (await _off_loop(size, lambda: tokenizer.chat(turn.messages, thinking=turn.thinking)),)
+        prompts = (await off_loop(size, lambda: tokenizer.chat(turn.messages, thinking=turn.thinking)),)
     else:
-        prompts = await _off_loop(
+        prompts = await off_loop(
             size,
             lambda: tuple(tokenizer.encode(p) if isinstance(p, str) else p for p in turn.prompts),
         )
@@ -135,15 +159,15 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
             param="messages" if turn.messages else "prompt",
         )
     limits = decide_limits(turn, None, decoder.profile, longest, parts.output_tokens)
-    plan = _plan(turn, decoder.profile, prompts, limits, messages=turn.messages)
+    plan = drafted(turn, decoder.profile, prompts, limits, messages=turn.messages)
     if gone:
         plan = replace(plan, dropped={"turns": gone})
-    return replace(plan, echoed=_texts(turn, tokenizer)) if turn.echo else plan
+    return replace(plan, echoed=texts_of(turn, tokenizer)) if turn.echo else plan
 
 
 async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, parts: Parts) -> Plan:
     began = time.perf_counter()
-    instructions, history, question = _split(turn)
+    instructions, history, question = split(turn)
     check_against_template(turn, template, instructions)
     hits = await _search(turn, question, template, parts)
     retrieval_seconds = time.perf_counter() - began
@@ -156,7 +180,7 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
         refusal = said_instead(turn, template, question, instructions)
         if refusal is not None:
             limits = decide_limits(turn, template, profile, 0, parts.output_tokens)
-            plan = _plan(turn, profile, (), limits, template=template, grounding="refused")
+            plan = drafted(turn, profile, (), limits, template=template, grounding="refused")
             return replace(
                 plan, refusal=refusal, generations=hits.generations, retrieval_seconds=retrieval_seconds
             )
@@ -178,7 +202,7 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
         return prompt, reading.checked_ids(prompt.messages)
 
     size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
-    prompt, ids = await _off_loop(size, laid_out)
+    prompt, ids = await off_loop(size, laid_out)
     if prompt.dropped.turns and turn.truncation == "disabled":
         raise ContextTooLong(
             f"{prompt.dropped.turns} earlier turns do not fit this model's context; send fewer, or set "
@@ -190,13 +214,13 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
         grounding = "grounded" if prompt.used else "ungrounded"
     limits = decide_limits(turn, template, profile, len(ids), parts.output_tokens)
     return replace(
-        _plan(
+        drafted(
             turn, profile, (ids,), limits, template=template, messages=prompt.messages, grounding=grounding
         ),
         sources=as_uses(hits, prompt.used),
         demos=tuple(demo.id for demo in prompt.demos),
         demos_requested=wanted,
-        pool_sha256=parts.demos.sha256,
+        pool_sha256=parts.demos.sha256_of(template.dynamic.pool),
         generations=hits.generations,
         dropped={
             "sources": prompt.dropped.sources,
@@ -222,58 +246,9 @@ async def _search(turn: Turn, question: str, template: Template, parts: Parts) -
         parts.metrics.retrieval_seconds.observe(time.perf_counter() - began)
 
 
-def _split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:
-    """(instructions, history, question) of the caller's messages, or of the one raw prompt."""
-    if turn.prompts:
-        if len(turn.prompts) != 1 or not isinstance(turn.prompts[0], str):
-            raise InvalidValue("with a template or store, prompt must be one string", param="prompt")
-        return None, (), turn.prompts[0]
-    system = [message.text for message in turn.messages if message.role == "system"]
-    talk = [message for message in turn.messages if message.role != "system"]
-    if not talk or talk[-1].role != "user":
-        raise InvalidValue(
-            "with a template or store, the last message must be the user's question", param="messages"
-        )
-    return "\n\n".join(system) or None, tuple(talk[:-1]), talk[-1].text
-
-
 def _demo_count(turn: Turn, template: Template, parts: Parts) -> int:
     """As many as the caller asks for; else the template's number, where there is a pool to pick from."""
     if turn.wishes.demos is not None:
         return turn.wishes.demos
-    return template.dynamic.count if template.takes_demos and parts.demos.sha256 else 0
-
-
-def _plan(
-    turn: Turn,
-    profile: ModelProfile,
-    prompts: tuple[tuple[int, ...], ...],
-    limits: Limits,
-    *,
-    template: Template | None = None,
-    messages: Sequence[Message] = (),
-    grounding: Grounding = "not_requested",
-) -> Plan:
-    return Plan(
-        turn=turn,
-        base=profile.name,
-        base_sha256=profile.sha256,
-        fingerprint=profile.fingerprint,
-        prompts=prompts,
-        prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
-        limits=limits,
-        template=None
-        if template is None
-        else TemplateUse(name=template.name, version=str(template.version), sha256=template.digest),
-        messages=tuple(messages),
-        grounding=grounding,
-    )
-
-
-def _texts(turn: Turn, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The prompts as text, for `echo` to give back."""
-    return tuple(prompt if isinstance(prompt, str) else tokenizer.decode(prompt) for prompt in turn.prompts)
-
-
-async def _off_loop(size: int, work: Callable[[], T]) -> T:
-    return work() if size < INLINE_CHARS else await asyncio.to_thread(work)
+    has_pool = parts.demos.sha256_of(template.dynamic.pool) is not None
+    return template.dynamic.count if template.takes_demos and has_pool else 0

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from indexer.filters import Filter
 from prompts.records import Message, WhenEmpty
+from server.recipes import NOBODY, Meeting
 
 FinishReason = Literal["stop", "length"]
 Grounding = Literal["not_requested", "grounded", "ungrounded", "refused"]
@@ -95,12 +96,12 @@ class Turn:
     continuous_usage: bool = False
     unit: str | None = None
     unit_kind: str = "request"
+    conversation: str | None = None  # id of its first response, where the server knows conversations
     metadata: Mapping[str, str] = field(default_factory=dict)
     client_request_id: str | None = None
     deadline_seconds: float | None = None
     ignored: tuple[str, ...] = ()  # unknown field names skipped under server.unknown_fields = "report"
-    # What to do when the turns do not fit: None leaves it to the template, which drops old ones.
-    truncation: Literal["auto", "disabled"] | None = None
+    truncation: Literal["auto", "disabled"] | None = None  # None: the template decides; it drops old turns
     keep_text: bool = True  # false: the journal keeps ids and digests of this turn only
 
     @property
@@ -234,6 +235,7 @@ class Plan:
     generations: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)  # sources, demos, turns
     echoed: tuple[str, ...] = ()  # what each prompt reads as, when turn.echo asks for it back
+    met: Meeting = NOBODY
     stable_tokens: int = 0
     queue_seconds: float = 0.0
     retrieval_seconds: float = 0.0

@@ -1,12 +1,24 @@
-"""What journal.db holds: the journal's three rows a turn, feedback, stored responses, the API keys."""
+"""What journal.db holds: three rows a turn, feedback, experiments, stored responses, the API keys."""
 
 from pathlib import Path
 
-from sqlalchemy import Boolean, Column, Engine, Float, ForeignKey, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 
 from indexer.upgrading import upgrade
 
-VERSION = 4  # of the newest revision
+VERSION = 5  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -23,6 +35,10 @@ exposures = Table(
     Column("model", Text, nullable=False),
     Column("client_request_id", Text),
     Column("metadata", Text, nullable=False),
+    Column("phase", Integer),  # this and the next two: with an experiment
+    Column("propensity", Float),
+    Column("slice", Boolean),
+    Index("ix_exposures_experiment", "experiment", "unit"),
 )
 plans = Table(
     "plans",
@@ -45,6 +61,9 @@ plans = Table(
     Column("prompt_tokens", Integer, nullable=False),
     Column("prompt_ids", LargeBinary),  # uint32, little endian; the prompts one after another
     Column("messages", Text),
+    Column("served", Text),  # experiment/arm whose recipe made the prompt
+    Column("asked", Text),  # JSON: the caller's messages
+    Column("variables", Text),  # JSON: the values of the template's slots
 )
 replies = Table(
     "replies",
@@ -74,6 +93,40 @@ feedback = Table(
     Column("value", Text, nullable=False),  # JSON
     Column("comment", Text),
     Column("late", Boolean, nullable=False),  # after the attribution window: not analysed
+)
+definitions = Table(  # a row a change: the newest of an experiment is in force
+    "definitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("experiment", Text, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("sha256", Text, nullable=False),  # of the file's meaning
+    Column("text", Text, nullable=False),  # the file
+    Column("phase", Integer, nullable=False),
+    Column("arms", Text, nullable=False),  # JSON: name, weight, digests
+)
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("experiment", Text, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("action", Text, nullable=False),  # verdict | stop | promote | rollback
+    Column("verdict", Text),
+    Column("before", Text),  # experiment/arm served by default
+    Column("after", Text),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("forced", Boolean, nullable=False),
+    Column("report_sha256", Text),
+)
+defaults = Table(  # the newest row is what is served to whoever is in no experiment
+    "defaults",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("recipe", Text),  # experiment/arm; null: requests as they come
+    Column("decision", Integer, ForeignKey("decisions.id"), nullable=False),
 )
 responses = Table(
     "responses",

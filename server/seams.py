@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from indexer.records import Hits
 from prompts.demos import Picked
-from prompts.records import Message, Template
+from prompts.records import Demo, DemoPolicy, Message, Template
 from server.records import Limits, ModelProfile, Piece, Search
 
 
@@ -75,7 +75,15 @@ class Demos(Protocol):
 
     @property
     def sha256(self) -> str | None:
-        """Digest of the pool; None when there is none."""
+        """Digest of the default pool; None when there is none."""
+        ...
+
+    def sha256_of(self, pool: str | None) -> str | None:
+        """Digest of the pool `name@version`, or of the default one; None when there is none."""
+        ...
+
+    def fixed(self, policy: DemoPolicy) -> tuple[Demo, ...]:
+        """The examples that a policy shows to every question. Raises InvalidValue where there is no pool."""
         ...
 
     async def pick(self, question: str, count: int, template: Template) -> Picked:

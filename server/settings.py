@@ -42,6 +42,12 @@ class Paths(Section):
         None, description="JSONL of worked examples: the demonstration pool of every template"
     )
     calibrators: Path | None = Field(None, description="a folder of calibrators for /v1/classify")
+    pools: Path | None = Field(
+        None, description="a folder of pools that arms name, NAME/VERSION/demos.jsonl each"
+    )
+    experiments: Path | None = Field(
+        None, description="a folder of experiment files; read again when one changes"
+    )
 
 
 class Server(Section):

@@ -32,7 +32,10 @@ from server.demonstrations import PoolDemos
 from server.echo_decoder import ECHO
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
+from server.experiment_log import ExperimentLog
+from server.experiments import Experiments
 from server.feedback import Feedback
+from server.following import Follower, following
 from server.journal import Journal
 from server.keys import Keys, read_secret
 from server.metrics import Metrics
@@ -53,7 +56,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
     """Open everything the app runs on; the engine starts in the background.
 
     Raises what is wrong with the configuration before the port answers: EmbedderMissing, RerankerMissing,
-    DatabaseRefused, TemplateInvalid, PoolInvalid, CalibratorInvalid, ModelUnavailable, SettingsRefused.
+    DatabaseRefused, TemplateInvalid, PoolInvalid, CalibratorInvalid, ExperimentInvalid, ExperimentChanged,
+    ModelUnavailable, SettingsRefused.
     """
     paths, server = settings.paths, settings.server
     secret = read_secret(paths.data)
@@ -87,12 +91,19 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             queue=server.queue,
             deadline_seconds=server.deadline_seconds,
         )
+        library = Library.load(*([paths.templates] if paths.templates else []))
+        demos = _demos(settings, embedders, embedder)
+        experiments = Experiments()
+        book = ExperimentLog(database)
+        follower = Follower(book, experiments, library, demos, paths.experiments)
+        follower.start()
         parts = Parts(
             engine=engine,
             retriever=retriever,
             library=library,
             aliases=open_aliases(settings, library),
-            demos=_demos(settings, embedders, embedder),
+            demos=demos,
+            experiments=experiments,
             journal=journal,
             admission=admission,
             metrics=metrics,
@@ -106,6 +117,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         engine.start()
         stack.push_async_callback(engine.close)
         retriever.warm()
+        await stack.enter_async_context(following(follower))
         yield Opened(
             parts=parts,
             door=_door(settings, database, secret),
@@ -199,18 +211,34 @@ def _reranker(folder: str | None) -> Reranker | None:
 
 
 def _demos(settings: Settings, embedders: Embedders, embedder: Embedder) -> PoolDemos:
-    file, knobs = settings.paths.demos, settings.demos
-    if file is None:
+    paths, knobs = settings.paths, settings.demos
+    files = {} if paths.pools is None else pool_files(paths.pools)
+    if paths.demos is None and not files:
         return PoolDemos(None)
     if knobs.embedder is not None:
-        embedder = open_embedder(knobs.embedder, settings.paths.cache / "models")
+        embedder = open_embedder(knobs.embedder, paths.cache / "models")
     embed = evened(embedder.passages, knobs.poolings)
-    pool = Pool.load(
-        file,
-        embed=embed,
-        embedder=embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}",
-        cache=settings.paths.data / "pools",
-        label_weight=knobs.label_weight,
-    )
+
+    def load(file: Path, cache: Path) -> Pool:
+        return Pool.load(
+            file,
+            embed=embed,
+            embedder=embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}",
+            cache=cache,
+            label_weight=knobs.label_weight,
+        )
+
+    cache = paths.data / "pools"
+    pools = {name: load(file, cache / name) for name, file in files.items()}
     shared = knobs.embedder is None and knobs.poolings == 1  # the search's vector of the question serves here
-    return PoolDemos(pool, partial(embedders.query, embedder) if shared else None)
+    return PoolDemos(
+        None if paths.demos is None else load(paths.demos, cache),
+        partial(embedders.query, embedder) if shared else None,
+        pools,
+    )
+
+
+def pool_files(folder: Path) -> dict[str, Path]:
+    """`name@version` to file, of a folder laid out as `<name>/<version>/demos.jsonl`."""
+    found = sorted(folder.glob("*/*/demos.jsonl"))
+    return {f"{file.parent.parent.name}@{file.parent.name}": file for file in found}

@@ -108,7 +108,7 @@ async def _whole_turn(ask: ResponseAsk, store: StoredResponses, *, stored: bool)
 
     Raises NotFound for a `previous_response_id` whose chain is not all there.
     """
-    turn = replace(ask.turn, keep_text=stored)
+    turn = replace(ask.turn, keep_text=stored, conversation=ask.turn.id if stored else None)
     earlier: list[Message] = []
     if ask.previous is not None:
         try:
@@ -117,6 +117,7 @@ async def _whole_turn(ask: ResponseAsk, store: StoredResponses, *, stored: bool)
             raise NotFound(problem.message, param="previous_response_id") from None
         for link in chain:
             earlier += messages_of(link.items) + messages_of(link.body["output"])
+        turn = replace(turn, conversation=chain[0].id)
         if turn.unit_kind == "request":
             turn = replace(turn, unit=chain[0].id, unit_kind="conversation")
     said = [Message("system", ask.instructions)] if ask.instructions else []

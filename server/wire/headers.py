@@ -30,13 +30,15 @@ def fewshot_headers(plan: Plan) -> dict[str, str]:
     generations = ",".join(f"{store}={number}" for store, number in sorted(plan.generations.items()))
     headers = {
         "x-fewshot-id": plan.turn.id,
-        "x-fewshot-arm": "none",
+        "x-fewshot-arm": plan.met.arm,
         "x-fewshot-template": f"{template.name}@{template.version}" if template else "none",
         "x-fewshot-adapter": "none",
         "x-fewshot-generation": generations,
         "x-fewshot-prompt": plan.prompt_sha256[:16],
         "x-fewshot-grounding": plan.grounding,
     }
+    if plan.met.phase is not None:
+        headers["x-fewshot-phase"] = str(plan.met.phase)
     if plan.turn.ignored:
         headers["x-fewshot-ignored"] = ",".join(plan.turn.ignored)
     return headers

@@ -10,17 +10,19 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
 
     The keys are the same in both cases, so the first chunk of a stream already has the final shape.
     """
-    turn = plan.turn
+    turn, met = plan.turn, plan.met
     cited: list[Citation] = []
     if reply:
         cited = [citation for choice in reply.choices for citation in choice.citations]
     numbers = {citation.source.n for citation in cited}
     shown: dict[str, Any] = {
         "id": turn.id,
-        "experiment": None,
-        "arm": None,
-        "assigned": False,
-        "unit_kind": turn.unit_kind,
+        "experiment": met.recipe and met.recipe.experiment,
+        "phase": met.phase,
+        "arm": met.recipe and met.recipe.arm,
+        "assigned": met.assigned,
+        "served": met.served,
+        "unit_kind": met.unit_kind or turn.unit_kind,
         "model": {
             "base": plan.base,
             "base_sha256": plan.base_sha256,

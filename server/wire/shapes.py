@@ -85,8 +85,10 @@ SOURCE = made_of(
 PROVENANCE = made_of(
     id=TEXT,
     experiment=maybe(TEXT),
+    phase=maybe(COUNT),
     arm=maybe(TEXT),
     assigned=YES_OR_NO,
+    served=maybe(TEXT),
     unit_kind=TEXT,
     model=made_of(base=TEXT, base_sha256=TEXT, alias=maybe(TEXT), adapter=maybe(TEXT)),
     template=maybe(made_of(name=TEXT, version=TEXT, sha256=TEXT)),

@@ -37,7 +37,10 @@ from server.demonstrations import PoolDemos
 from server.echo_decoder import EchoDecoder
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
+from server.experiment_log import ExperimentLog
+from server.experiments import Experiments
 from server.feedback import Feedback
+from server.following import Follower, following
 from server.journal import Journal
 from server.keys import Keys
 from server.metrics import Metrics
@@ -131,6 +134,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         aliases: Sequence[Alias] = (),
         library: Library | None = None,
         calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
+        experiments: Path | None = None,
         **echo: Any,
     ) -> Iterator[Running]:
         database = open_database(tmp_path / "journal.db")
@@ -152,12 +156,16 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 vectors=embedder.passages([example["input"] for example in EXAMPLES]),
                 embed=embedder.passages,
             )
+            wording, demos, met = library or Library.load(), PoolDemos(pool), Experiments()
+            follower = Follower(ExperimentLog(database), met, wording, demos, experiments)
+            follower.start()
             parts = Parts(
                 engine=Engine(open_decoder or open_echo),
                 retriever=retriever,
-                library=library or Library.load(),
+                library=wording,
                 aliases=Aliases(aliases),
-                demos=PoolDemos(pool),
+                demos=demos,
+                experiments=met,
                 journal=Journal(database, secret=b"secret"),
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
                 metrics=metrics,
@@ -181,7 +189,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                     options=options or Options(),
                 )
             )
-            yield opened[0]
+            async with following(follower):
+                yield opened[0]
             corpora.close()
             await parts.engine.close()
             retriever.close()

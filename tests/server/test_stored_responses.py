@@ -73,7 +73,7 @@ def test_the_revisions_make_the_tables_that_the_code_reads(tmp_path):
         columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
         assert columns == {column.name: column.nullable for column in table.columns}
         indexed = {index["column_names"][0] for index in found.get_indexes(table.name)}
-        assert indexed == {column.name for column in table.columns if column.index}
+        assert indexed == {next(iter(index.columns)).name for index in table.indexes}
 
 
 def old_key(engine):
@@ -94,14 +94,23 @@ def old_key(engine):
     return key
 
 
+def old_tables():
+    """The journal's three tables without the columns that came later."""
+    later = {"phase", "propensity", "slice", "served", "asked", "variables"}
+    old = sa.MetaData()
+    for name in ("exposures", "plans", "replies"):
+        columns = [column for column in metadata.tables[name].columns if column.name not in later]
+        sa.Table(name, old, *(sa.Column(c.name, c.type, primary_key=c.primary_key) for c in columns))
+    return old
+
+
 @pytest.mark.parametrize("keys_first", [True, False])
 def test_a_journal_of_release_0_1_0_is_upgraded_with_a_copy_beside_it(tmp_path, keys_first):
     path = tmp_path / "journal.db"
     engine = open_database(path)
-    old = [table for table in metadata.sorted_tables if table.name in ("exposures", "plans", "replies")]
     key = old_key(engine) if keys_first else None
     check_schema(engine, 1)  # as 0.1.0 did it
-    metadata.create_all(engine, tables=old)
+    old_tables().create_all(engine)
     with engine.begin() as connection:
         connection.execute(
             sa.text(

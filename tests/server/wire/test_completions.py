@@ -34,7 +34,7 @@ def test_a_prompt_has_four_forms(prompt: Any, prompts: tuple[Any, ...]):
 def test_defaults_are_those_of_the_old_route():
     turn = read()
     assert (turn.max_tokens, turn.n, turn.echo, turn.logprobs, turn.messages) == (16, 1, False, None, ())
-    assert turn.raw
+    assert (turn.wishes.template, turn.search.stores) == (None, ())
 
 
 def test_what_evaluation_harnesses_send_is_accepted():

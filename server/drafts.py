@@ -1,0 +1,70 @@
+"""The small steps on the way to a plan that need nothing but the turn and the model."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from prompts.records import Message, Template
+from server.errors import InvalidValue
+from server.journal import token_bytes
+from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
+from server.seams import Tokenizer
+
+INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip
+T = TypeVar("T")
+
+
+def split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:
+    """(instructions, history, question) of the caller's messages, or of the one raw prompt.
+
+    Raises InvalidValue where no question can be told from the rest.
+    """
+    if turn.prompts:
+        if len(turn.prompts) != 1 or not isinstance(turn.prompts[0], str):
+            raise InvalidValue("with a template or store, prompt must be one string", param="prompt")
+        return None, (), turn.prompts[0]
+    system = [message.text for message in turn.messages if message.role == "system"]
+    talk = [message for message in turn.messages if message.role != "system"]
+    if not talk or talk[-1].role != "user":
+        raise InvalidValue(
+            "with a template or store, the last message must be the user's question", param="messages"
+        )
+    return "\n\n".join(system) or None, tuple(talk[:-1]), talk[-1].text
+
+
+def drafted(
+    turn: Turn,
+    profile: ModelProfile,
+    prompts: tuple[tuple[int, ...], ...],
+    limits: Limits,
+    *,
+    template: Template | None = None,
+    messages: Sequence[Message] = (),
+    grounding: Grounding = "not_requested",
+) -> Plan:
+    """The plan as far as model, prompt and limits say it, with its fingerprint."""
+    return Plan(
+        turn=turn,
+        base=profile.name,
+        base_sha256=profile.sha256,
+        fingerprint=profile.fingerprint,
+        prompts=prompts,
+        prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
+        limits=limits,
+        template=None
+        if template is None
+        else TemplateUse(name=template.name, version=str(template.version), sha256=template.digest),
+        messages=tuple(messages),
+        grounding=grounding,
+    )
+
+
+def texts_of(turn: Turn, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The prompts as text, for `echo` to give back."""
+    return tuple(prompt if isinstance(prompt, str) else tokenizer.decode(prompt) for prompt in turn.prompts)
+
+
+async def off_loop(size: int, work: Callable[[], T]) -> T:
+    """The work here, or on a thread when it reads more than INLINE_CHARS characters."""
+    return work() if size < INLINE_CHARS else await asyncio.to_thread(work)

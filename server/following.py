@@ -1,0 +1,174 @@
+"""Keeps what is served in step with the experiment files and with the journal that all replicas share."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from prompts.errors import ExperimentInvalid, PromptError, UnknownTemplate
+from prompts.experiment_files import parse_experiment
+from prompts.experiment_records import Arm, Experiment
+from prompts.experiments import freeze
+from prompts.templates import Library
+from server.errors import InvalidValue
+from server.experiment_book import Book
+from server.experiment_log import ExperimentLog
+from server.experiments import Experiments, InForce, Running, varied
+from server.recipes import Recipe, recipe_of
+from server.seams import Demos
+
+log = logging.getLogger("fewshot.experiments")
+FOLLOW_SECONDS = 1.0  # replicas follow a promotion within this and the time of one read
+Signature = tuple[int, int]  # of a file: when it changed, and its size
+
+
+class Follower:
+    """Registers the files of a folder and puts in force what the journal says. Calls block."""
+
+    def __init__(
+        self,
+        book: ExperimentLog,
+        experiments: Experiments,
+        library: Library,
+        demos: Demos,
+        folder: Path | None = None,
+    ) -> None:
+        self._book = book
+        self._experiments = experiments
+        self._library = library
+        self._demos = demos
+        self._folder = folder
+        self._seen: dict[Path, Signature] = {}
+        self._refused: dict[Path, str] = {}
+        self._version: tuple[int, int, int] | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def start(self) -> None:
+        """Read everything once.
+
+        Raises ExperimentInvalid and ExperimentChanged for a file that cannot run, ExperimentInvalid for an
+        arm in force that this replica cannot serve.
+        """
+        with self._one_at_a_time:
+            for path in self._changed():
+                self._register(path)
+            self._follow()
+
+    def refresh(self) -> None:
+        """Look again. What is wrong is logged and leaves in force what was."""
+        with self._one_at_a_time:
+            for path in self._changed():
+                try:
+                    self._register(path)
+                except (PromptError, OSError) as problem:
+                    del self._seen[path]  # tried again: what stands in its way may end
+                    if self._refused.get(path) != str(problem):
+                        log.error("%s", problem)
+                    self._refused[path] = str(problem)
+            try:
+                self._follow()
+            except PromptError as problem:
+                log.error("the journal names an arm that cannot be served here: %s", problem)
+
+    def _changed(self) -> list[Path]:
+        if self._folder is None:
+            return []
+        if not self._folder.is_dir():
+            raise ExperimentInvalid(str(self._folder), ["there is no such folder (paths.experiments)"])
+        found = {path: _signature(path) for path in sorted(self._folder.glob("*.toml"))}
+        changed = [path for path, signature in found.items() if self._seen.get(path) != signature]
+        self._seen = found
+        return changed
+
+    def _register(self, path: Path) -> None:
+        content = path.read_bytes()
+        experiment = parse_experiment(content, str(path), {one.reference for one in self._library})
+        recipes = self._recipes(experiment)
+        arms = tuple(freeze(arm, self._digests(arm, recipes[arm.name])) for arm in experiment.arms)
+        if self._book.register(content.decode(), experiment, arms):
+            log.warning("experiment %s: %s is in force, ramp %g", experiment.name, path.name, experiment.ramp)
+
+    def _follow(self) -> None:
+        if self._version == self._book.version():
+            return
+        book = self._book.read()
+        self._experiments.in_force = self._in_force(book)
+        self._version = book.version
+
+    def _in_force(self, book: Book) -> InForce:
+        running = book.running
+        enrolling = None
+        default = book.default and self._recipe(book, book.default)
+        if running is not None:
+            recipes = self._recipes(running.experiment)
+            enrolling = Running(
+                experiment=running.experiment, recipes=recipes, varies=varied(recipes.values())
+            )
+            default = default or recipes[running.experiment.control]
+        return InForce(running=enrolling, default=default or None)
+
+    def _recipe(self, book: Book, reference: str) -> Recipe:
+        name, _, arm = reference.partition("/")
+        experiment = book.get(name).experiment
+        return self._recipe_of(experiment, experiment.arm(arm))
+
+    def _recipes(self, experiment: Experiment) -> Mapping[str, Recipe]:
+        return {arm.name: self._recipe_of(experiment, arm) for arm in experiment.arms}
+
+    def _recipe_of(self, experiment: Experiment, arm: Arm) -> Recipe:
+        """Raises ExperimentInvalid for what this server does not have or cannot do."""
+        problems = []
+        if arm.adapter:
+            problems.append(f"arms.{arm.name}.adapter: this server serves no adapters; leave it out")
+        if arm.retrieval.generation:
+            problems.append(
+                f"arms.{arm.name}.retrieval.generation: searches are of the newest generation; leave it out"
+            )
+        if arm.pool and self._demos.sha256_of(arm.pool) is None:
+            problems.append(f"arms.{arm.name}.pool: there is no {arm.pool} in the folder paths.pools")
+        try:
+            template = self._library.get(arm.template)
+        except UnknownTemplate as problem:
+            problems.append(f"arms.{arm.name}.template: {problem}")
+        if problems:
+            raise ExperimentInvalid(experiment.name, problems)
+        if arm.static is None:
+            return recipe_of(experiment.name, arm, template)
+        try:
+            demos = self._demos.fixed(replace(arm.static, pool=arm.static.pool or arm.pool))
+        except InvalidValue as problem:
+            raise ExperimentInvalid(experiment.name, [f"arms.{arm.name}: {problem}"]) from problem
+        return recipe_of(experiment.name, arm, template, replace(template, demos=demos))
+
+    def _digests(self, arm: Arm, recipe: Recipe) -> Mapping[str, str]:
+        pool = self._demos.sha256_of(arm.pool) if recipe.template.takes_demos else None
+        return {"template": recipe.template.digest, **({"pool": pool} if pool else {})}
+
+
+@contextlib.asynccontextmanager
+async def following(follower: Follower) -> AsyncGenerator[None]:
+    """Refresh every second, on a thread, while the block lasts."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                await asyncio.to_thread(follower.refresh)
+            except Exception as problem:  # a database that is busy for a moment must not end the following
+                log.error("experiments: not refreshed: %s: %s", type(problem).__name__, problem)
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _signature(path: Path) -> Signature:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,254 @@
+"""Experiments on live traffic: who meets which arm, what is written down, who decides what."""
+
+import time
+
+import pytest
+
+from indexer.database import open_database
+from prompts.errors import ExperimentChanged, ExperimentInvalid
+from prompts.experiment_files import parse_experiment
+from prompts.experiments import assign
+from prompts.templates import Library
+from server.demonstrations import PoolDemos
+from server.errors import ExperimentState, NotFound
+from server.experiment_log import ExperimentLog
+from server.experiments import Experiments
+from server.following import Follower
+from tests.server.live_experiments import live
+from tests.server.samples import ask
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "experiments"
+    made.mkdir()
+    (made / "shots.toml").write_text(live())
+    return made
+
+
+@pytest.fixture
+def replica(tmp_path, folder):
+    """Open another server's view of the same journal and folder."""
+
+    def follower(where=folder):
+        book = ExperimentLog(open_database(tmp_path / "journal.db"))
+        return Follower(book, Experiments(), Library.load(), PoolDemos(None), where), book
+
+    return follower
+
+
+def meets(follower, **fields):
+    return follower._experiments.meet(ask(**fields))
+
+
+def asked(client, user, **fields):
+    return client.chat.completions.with_raw_response.create(model="echo", messages=HELLO, user=user, **fields)
+
+
+def test_a_unit_meets_the_arm_that_the_file_says_and_everything_names_it(serve, folder):
+    experiment = parse_experiment(live().encode(), "shots.toml")
+    with serve(reply="x", experiments=folder) as running:
+        client = running.client()
+        for user in ("ann", "bo", "cy", "dee", "eve"):
+            arm = assign(experiment, user).arm
+            raw = asked(client, user)
+            answer = raw.parse()
+            told = answer.fewshot
+            assert raw.headers["x-fewshot-arm"] == f"shots/{arm}"
+            assert raw.headers["x-fewshot-phase"] == "1"
+            assert (told["experiment"], told["arm"], told["phase"]) == ("shots", arm, 1)
+            assert (told["assigned"], told["served"], told["unit_kind"]) == (True, f"shots/{arm}", "user")
+            assert told["template"]["name"] == {"plain": "plain", "shown": "few-shot"}[arm]
+            row = running.journalled(answer.id)
+            assert (row["exposures.experiment"], row["exposures.arm"]) == ("shots", arm)
+            assert (row["exposures.phase"], row["exposures.propensity"]) == (1, 0.5)
+            assert row["plans.served"] == f"shots/{arm}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "arm"),
+    [
+        ({"user": "ann"}, None),
+        ({"user": "ann", "fewshot": {"experiment": "off"}}, "plain"),
+        ({}, "plain"),  # no unit
+        ({"user": "ann", "temperature": 0.5}, "plain"),  # the arms differ in it
+        ({"user": "ann", "top_p": 0.5}, None),
+        ({"user": "ann", "fewshot": {"demos": 1}}, "none"),  # plain has no place for them
+        ({"user": "ann", "fewshot": {"template": "plain"}}, "none"),
+    ],
+)
+def test_only_requests_that_can_meet_every_arm_count(replica, fields, arm):
+    follower, _ = replica()
+    follower.start()
+    met = meets(follower, **fields)
+    assert met.assigned == (arm is None)
+    if arm is not None:
+        assert (met.recipe.arm if met.recipe else "none") == arm
+        assert met.phase is None
+
+
+def test_an_exposure_is_kept_when_the_answer_is_refused(serve, folder, tmp_path):
+    with serve(reply="x", experiments=folder) as running:
+        client = running.client()
+        long = [{"role": "user", "content": "x" * 70_000}]
+        for user in ("ann", "bo"):
+            with pytest.raises(Exception, match="tokens"):
+                client.chat.completions.create(model="echo", messages=long, user=user)
+        running.parts.journal.wait()
+    with open_database(tmp_path / "journal.db").connect() as connection:
+        rows = connection.exec_driver_sql("select experiment, arm from exposures").all()
+    assert len(rows) == 2
+    assert all(row.experiment == "shots" and row.arm for row in rows)
+
+
+def test_two_replicas_agree_and_the_ramp_moves_nobody(replica, folder):
+    first, _ = replica()
+    second, _ = replica()
+    (folder / "shots.toml").write_text(live(("ramp = 1.0", "ramp = 0.3")))
+    first.start()
+    second.start()
+    users = [f"user-{number}" for number in range(400)]
+    before = {user: meets(first, user=user) for user in users}
+    assert before == {user: meets(second, user=user) for user in users}
+    assert 60 < sum(met.assigned for met in before.values()) < 180
+    (folder / "shots.toml").write_text(live(("ramp = 1.0", "ramp = 0.7")))
+    first.refresh()
+    second.refresh()
+    after = {user: meets(second, user=user) for user in users}
+    assert after == {user: meets(first, user=user) for user in users}
+    assert all(after[user] == met for user, met in before.items() if met.assigned)
+    assert sum(met.assigned for met in after.values()) > 220
+
+
+def test_a_replica_with_an_older_file_follows_the_others(replica, folder, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "shots.toml").write_text(live(("ramp = 1.0", "ramp = 0.3")))
+    late, book = replica(old)
+    late.start()
+    quick, _ = replica()
+    quick.start()
+    restarted, _ = replica(old)
+    restarted.start()
+    assert book.read().running.experiment.ramp == 1.0
+    assert restarted._experiments.in_force.running.experiment.ramp == 1.0
+
+
+def test_new_weights_open_a_phase_and_what_would_spoil_the_experiment_is_refused(replica, folder):
+    follower, book = replica()
+    follower.start()
+    heavier = (("[arms.plain]\nweight = 0.5", "[arms.plain]\nweight = 0.4"), ("weight = 0.5", "weight = 0.6"))
+    (folder / "shots.toml").write_text(live(*heavier))
+    follower.refresh()
+    assert [phase.number for phase in book.read().get("shots").phases] == [1, 2]
+    assert meets(follower, user="ann").phase == 2
+    (folder / "shots.toml").write_text(live(("3f9a", "0000")))
+    follower.refresh()  # logged; what was in force stays
+    assert meets(follower, user="ann").phase == 2
+    with pytest.raises(ExperimentChanged, match="salt cannot change"):
+        replica()[0].start()
+
+
+def test_one_experiment_runs_at_a_time_and_drafts_wait(replica, folder):
+    (folder / "later.toml").write_text(live(('"shots"', '"later"'), ("ramp = 1.0", "ramp = 0.0")))
+    follower, book = replica()
+    follower.start()
+    assert list(book.read().experiments) == ["shots"]
+    (folder / "later.toml").write_text(live(('"shots"', '"later"')))
+    with pytest.raises(ExperimentInvalid, match="shots still runs"):
+        replica()[0].start()
+    follower.refresh()
+    assert book.read().running.experiment.name == "shots"
+    book.stop("shots", by="kim", reason="next")
+    follower.refresh()  # tries again what was in the way of nothing but the other
+    assert book.read().running.experiment.name == "later"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (('template = "few-shot@1"', 'template = "few-shot@9"'), "few-shot@9"),
+        (('template = "few-shot@1"', 'template = "few-shot@1"\nadapter = "a@1"'), "no adapters"),
+        (('template = "few-shot@1"', 'template = "few-shot@1"\npool = "p@1"'), "no p@1"),
+    ],
+)
+def test_an_arm_that_cannot_be_served_is_refused_at_the_start(replica, folder, edit, says):
+    (folder / "shots.toml").write_text(live(edit))
+    with pytest.raises(ExperimentInvalid, match=says):
+        replica()[0].start()
+
+
+def test_promotion_switches_every_replica_in_one_step_and_rollback_switches_back(replica):
+    first, book = replica()
+    second, _ = replica()
+    first.start()
+    second.start()
+    with pytest.raises(NotFound, match="no arm"):
+        promoted(book, "nobody")
+    made = promoted(book, "shown")
+    assert (made.before, made.after) == ("shots/plain", "shots/shown")
+    with pytest.raises(ExperimentState, match="promoted"):
+        promoted(book, "shown")
+    second.refresh()
+    for fields in ({"user": "ann"}, {"user": "bo"}, {}):
+        met = meets(second, **fields)
+        assert (met.arm, met.assigned) == ("shots/shown", False)
+    back = book.rollback(by="kim", reason="worse after all")
+    assert (back.before, back.after) == ("shots/shown", "shots/plain")
+    first.refresh()
+    assert meets(first, user="ann").arm == "shots/plain"
+    with pytest.raises(ExperimentState, match="nothing to roll back"):
+        book.rollback(by="kim", reason="again")
+
+
+def promoted(book, arm):
+    return book.promote(
+        "shots", arm, verdict="winner", by="kim", reason="", forced=False, report_sha256="0" * 64
+    )
+
+
+def test_a_stop_serves_control_and_enrols_nobody(replica):
+    follower, book = replica()
+    follower.start()
+    book.stop("shots", by="kim", reason="a fault")
+    follower.refresh()
+    met = meets(follower, user="ann")
+    assert (met.arm, met.assigned) == ("shots/plain", False)
+    assert book.read().get("shots").status == "stopped"
+
+
+def test_harm_stops_once_whoever_finds_it(replica):
+    follower, book = replica()
+    follower.start()
+    assert book.record_verdict("shots", "harmful", "slow", "0" * 64)
+    assert not book.record_verdict("shots", "winner", "fast", "1" * 64)
+    known = book.read().get("shots")
+    assert (known.status, known.verdict.verdict) == ("stopped", "harmful")
+
+
+def test_a_running_server_follows_within_seconds(serve, folder, tmp_path):
+    with serve(reply="x", experiments=folder) as running:
+        client = running.client()
+        promoted(ExperimentLog(open_database(tmp_path / "journal.db")), "shown")
+        until = time.monotonic() + 5
+        while (arm := asked(client, "ann").parse().fewshot) and arm["assigned"]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert arm["served"] == "shots/shown"
+
+
+def test_an_arm_that_fails_may_fall_back_and_still_counts(serve, folder, tmp_path):
+    shown = (
+        'template = "few-shot@1"',
+        'template = "few-shot@1"\non_failure = "control"\nretrieval = { store = "gone" }',
+    )
+    grounded = ('template = "few-shot@1"', 'template = "grounded@1"')
+    (folder / "shots.toml").write_text(live(shown, grounded))
+    experiment = parse_experiment(live(shown).encode(), "shots.toml")
+    users = [f"user-{number}" for number in range(12)]
+    with serve(reply="x", experiments=folder) as running:
+        for user in users:
+            told = asked(running.client(), user).parse().fewshot
+            assert (told["arm"], told["served"]) == (assign(experiment, user).arm, "shots/plain")
