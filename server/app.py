@@ -24,6 +24,7 @@ from server.routes import (
     embeddings,
     feedback,
     files,
+    mcp_server,
     models,
     responses,
     status,
@@ -70,8 +71,12 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, Any]]:
-        async with open_parts() as opened:
+        async with (
+            open_parts() as opened,
+            mcp_server.sessions(body_bytes=opened.options.body_bytes) as sessions,
+        ):
             yield {
+                "mcp": sessions,
                 "parts": opened.parts,
                 "door": opened.door,
                 "embeddings": opened.embeddings,
@@ -103,6 +108,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         files,
         vector_stores,
         store_files,
+        mcp_server,
     ):
         app.include_router(routes.router)
     if openapi:

@@ -61,6 +61,10 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _disconnected(request: Request) -> None:
+    gone: asyncio.Event | None = getattr(request.state, "gone", None)
+    if gone is not None:  # somebody else reads what the connection says, and tells
+        await gone.wait()
+        return
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

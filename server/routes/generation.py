@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, Protocol
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from starlette.requests import Request
@@ -63,6 +63,37 @@ async def respond(
     request: Request, turn: Turn, *, body: Callable[[Reply], Awaitable[dict[str, Any]]], frames: Frames
 ) -> Response:
     """Admission, plan, answer; streamed by `frames`, or whole by `body`, which may take its time."""
+    async with planned(request, turn) as (plan, answering):
+        headers = fewshot_headers(plan)
+        if not turn.stream:
+            reply = await unless_gone(request, _whole(answering))
+            said = orjson.dumps(await body(reply))
+            return Response(said, media_type="application/json", headers=headers)
+        opened = Opened(answering)
+        try:
+            await unless_gone(request, opened.settled())
+        except BaseException:
+            await opened.close()
+            raise
+    public_url = request.state.parts.public_url
+    streamed = frames(plan, opened.pieces, answering.reply, public_url=public_url, first=opened.first)
+    return EventStream(streamed, headers, close=opened.close)
+
+
+async def replied(request: Request, turn: Turn) -> Reply:
+    """Admission, plan, answer: the whole of it, for those who give it another form."""
+    async with planned(request, turn) as (_, answering):
+        return await unless_gone(request, _whole(answering))
+
+
+class Planned(NamedTuple):
+    plan: Plan
+    answering: Answer
+
+
+@asynccontextmanager
+async def planned(request: Request, turn: Turn) -> AsyncGenerator[Planned]:
+    """A place in the engine and a plan; the answer gives the place back at its end, and so does any error."""
     parts: Parts = request.state.parts
     weight = turn.n * max(len(turn.prompts), 1)
     tokens = estimate(turn, parts.output_tokens)
@@ -84,23 +115,10 @@ async def respond(
         prepared = await unless_gone(request, prepare(turn, ticket, parts))
         plan = prepared.plan
         allowance.expect(plan.prompt_tokens + weight * plan.limits.max_tokens)
-        answering = answer(prepared, ticket, parts)
-        headers = fewshot_headers(plan)
-        if not turn.stream:
-            reply = await unless_gone(request, _whole(answering))
-            said = orjson.dumps(await body(reply))
-            return Response(said, media_type="application/json", headers=headers)
-        opened = Opened(answering)
-        try:
-            await unless_gone(request, opened.settled())
-        except BaseException:
-            await opened.close()
-            raise
+        yield Planned(plan, answer(prepared, ticket, parts))
     except BaseException:
         ticket.leave()  # also where the stream never began, and so could not give it back
         raise
-    streamed = frames(plan, opened.pieces, answering.reply, public_url=parts.public_url, first=opened.first)
-    return EventStream(streamed, headers, close=opened.close)
 
 
 class Opened:

@@ -113,6 +113,10 @@ STORE_SEARCH: Mapping[str, Class] = {
     **_all("I", "rewrite_query"),
 }
 
+MCP_SEARCH: Mapping[str, Class] = _all("H", "query vector_store_ids max_num_results filters")
+
+MCP_ASK: Mapping[str, Class] = _all("H", "question vector_store_ids model max_tokens")
+
 # Fields that are honoured, but not with the values that ask for what is not offered.
 CHOSEN = frozenset(
     {

@@ -71,11 +71,9 @@ async def _answer_framework(request: Request, error: Exception) -> Response:
 
 def methods_of(request: Request) -> list[str]:
     """What this path takes. The framework names the methods of the first of its routes alone."""
-    taken: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE and getattr(route, "include_in_schema", False):
-            taken |= getattr(route, "methods", None) or set()
-    return sorted(taken)
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    described = [route for route in here if getattr(route, "include_in_schema", False)]
+    return sorted({method for route in described or here for method in getattr(route, "methods", None) or ()})
 
 
 async def _answer_validation(request: Request, error: Exception) -> Response:

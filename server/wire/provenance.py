@@ -42,7 +42,8 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
         "sampling": _sampling(plan.limits),
         "grounding": plan.grounding,
         "sources": [
-            _source(source, cited=source.n in numbers, text=turn.wishes.inspect) for source in plan.sources
+            source_object(source, cited=source.n in numbers, text=turn.wishes.inspect)
+            for source in plan.sources
         ],
         "citations": [citation_object(citation) for citation in cited],
         "citations_dropped": reply.citations_dropped if reply else 0,
@@ -91,7 +92,8 @@ def citation_object(citation: Citation) -> dict[str, Any]:
     }
 
 
-def _source(source: SourceUse, *, cited: bool, text: bool) -> dict[str, Any]:
+def source_object(source: SourceUse, *, cited: bool, text: bool) -> dict[str, Any]:
+    """What a retrieved chunk was, with its text if asked for."""
     shown = {
         "n": source.n,
         "file_id": source.file_id,

@@ -14,6 +14,7 @@ NEVER_OPEN = {
     ("GET", "/metrics"),  # for the scope admin, which spans all tenants
     ("POST", "/v1/responses/{response_id}/cancel"),
     ("POST", "/v1/responses/{other}"),
+    ("DELETE", "/mcp"),  # no session is opened here
 }
 
 
