@@ -36,9 +36,10 @@ from server.citing import Citer
 from server.ids import new_id
 from server.metrics import Metrics
 from server.pipeline import Parts, answer, prepare
-from server.records import Citation, Reply, Search, Turn, Wishes
+from server.records import Reply, Search, Turn, Wishes
 from server.retrieval import as_sources, as_uses
 from server.settings import load_settings
+from server.sources import Citation
 from server.wiring import open_parts
 
 CONTAINED = 0.98  # of located spans must hold the cited words

@@ -23,11 +23,12 @@ import uvicorn
 from bench.records import NotMeasured
 from bench.workloads import ChatPrompt, chat_prompts
 from server.app import Opened, create_app
+from server.calling import Calling
 from server.engine import Engine
 from server.metrics import Metrics
 from server.records import Limits, ModelProfile, Piece
 from server.running import listen  # the product's own socket: its options are part of what is measured
-from server.seams import Decoder, Tokenizer
+from server.seams import CallReader, Decoder, Tokenizer
 from server.settings import Settings
 from server.wiring import open_parts
 
@@ -143,6 +144,13 @@ class Clocked:
     @property
     def tokenizer(self) -> Tokenizer:
         return self._decoder.tokenizer
+
+    @property
+    def tool_parser(self) -> str | None:
+        return self._decoder.tool_parser
+
+    def call_reader(self, calling: Calling, *, streamed: bool) -> CallReader:
+        return self._decoder.call_reader(calling, streamed=streamed)
 
     async def decode(
         self, prompt: tuple[int, ...], limits: Limits, *, request_id: str

@@ -30,6 +30,12 @@ class Cleaner:
         self.hits += cleaned.hits
         return cleaned.text
 
+    def turn(self, message: Message) -> Message:
+        """What a tool gave may be anybody's text, so it is trusted no more than a document."""
+        text = self.clean(message.text, "document" if message.role == "tool" else "user")
+        calls = tuple(replace(call, arguments=self.clean(call.arguments, "user")) for call in message.calls)
+        return replace(message, text=text, calls=calls)
+
     def slot(self, value: object, trust: Trust) -> object:
         if isinstance(value, str):
             return self.clean(value, trust)
@@ -48,6 +54,7 @@ class Draft:
     dynamic_demos: tuple[tuple[str, str], ...]
     turns: tuple[tuple[Message, ...], ...]  # a user's message and what follows it leave together
     sources: tuple[Source, ...]
+    following: tuple[Message, ...] = ()  # what came of the question so far: calls and what they gave
 
     def messages(self, kept: Kept) -> tuple[Message, ...]:
         """The whole prompt with the kept items."""
@@ -60,7 +67,8 @@ class Draft:
             for block in self.template.layout.order
             if block in ("sources", "question") or (block == "dynamic_demos" and not as_turns)
         ]
-        return (*self.stable(kept), *history, *as_turns, Message("user", self._joined(inside, kept)))
+        question = Message("user", self._joined(inside, kept))
+        return (*self.stable(kept), *history, *as_turns, question, *self.following)
 
     def stable(self, kept: Kept) -> tuple[Message, ...]:
         """The leading messages, the same for all requests with these variables and static demos."""
@@ -72,7 +80,7 @@ class Draft:
     def text_of(self, kind: Kind, item: int) -> str:
         """What one item puts into the prompt, for measuring."""
         if kind == "history":
-            return BLANK_LINE.join(message.text for message in self.turns[item])
+            return BLANK_LINE.join(said for message in self.turns[item] for said in _said(message))
         if kind == "sources":
             return self._source(self.sources[item])
         return "\n".join(getattr(self, kind)[item])
@@ -127,6 +135,7 @@ def drafted(
     dynamic_demos: Sequence[Demo],
     sources: Sequence[Source],
     history: Sequence[Message],
+    following: Sequence[Message] = (),
     cleaner: Cleaner,
 ) -> Draft:
     """Neutralise everything that callers and documents gave, then render what does not depend on removals."""
@@ -165,9 +174,14 @@ def drafted(
         question=render("question", template.parts["question"], everything),
         static_demos=tuple(pair(demo, static_trust) for demo in static_demos),
         dynamic_demos=tuple(pair(demo, "document") for demo in dynamic_demos),
-        turns=_grouped([replace(turn, text=cleaner.clean(turn.text, "user")) for turn in history]),
+        turns=_grouped([cleaner.turn(turn) for turn in history]),
         sources=tuple(safe(source) for source in sources),
+        following=tuple(cleaner.turn(turn) for turn in following),
     )
+
+
+def _said(message: Message) -> tuple[str, ...]:
+    return (message.text, *(call.arguments for call in message.calls))
 
 
 def _grouped(history: Sequence[Message]) -> tuple[tuple[Message, ...], ...]:

@@ -27,6 +27,7 @@ def lay_out(
     static_demos: Sequence[Demo] | None = None,
     sources: Sequence[Source] = (),
     history: Sequence[Message] = (),
+    following: Sequence[Message] = (),
     variables: Mapping[str, object] = NOTHING,
     instructions: str | None = None,
     room: int,
@@ -38,7 +39,8 @@ def lay_out(
     `demos` were picked for this question, and stand in the order in which they are to be read;
     `demo_scores` (larger is better) say which gives way first, and without them the first listed does.
     `static_demos` are the same for every request; None takes the template's own. `sources` keep their order
-    and are numbered 1..n after removals. `history` holds the user's and the assistant's earlier messages.
+    and are numbered 1..n after removals. `history` holds the user's and the assistant's earlier messages,
+    `following` what came after the question: calls of tools and what these gave, which never gives way.
     `count` is called once when everything fits, about three times more when it does not.
 
     Raises SlotProblem when values do not fit the template, RenderFailed when a part cannot show them, and
@@ -54,6 +56,7 @@ def lay_out(
         dynamic_demos=demos,
         sources=sources,
         history=history,
+        following=following,
         cleaner=cleaner,
     )
     kept, tokens = _fitted(draft, demos, demo_scores or range(len(demos)), room, count)
@@ -167,6 +170,7 @@ def _counted(messages: tuple[Message, ...], count: Count) -> int:
 
 def _largest(draft: Draft, kept: Mapping[Kind, Sequence[int]]) -> str:
     sizes = {"system text": len(draft.system), "question": len(draft.question)}
+    sizes["tool calls"] = sum(len(message.text) for message in draft.following)
     for kind in KINDS:
         sizes[kind.replace("_", " ")] = sum(len(draft.text_of(kind, item)) for item in kept[kind])
     return max(sizes, key=lambda name: sizes[name])

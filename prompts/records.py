@@ -9,7 +9,7 @@ from typing import Literal
 Task = Literal["answer", "classify", "extract"]
 Trust = Literal["author", "user", "document"]
 SlotType = Literal["text", "integer", "number", "boolean", "choice", "list"]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["static_demos", "history", "dynamic_demos", "sources"]
 Block = Literal["system", "static_demos", "soft_prompt", "history", "dynamic_demos", "sources", "question"]
 Format = Literal["chat", "plain"]  # plain: one text for a base model
@@ -74,9 +74,20 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A function that the model called; what came of it is a message of the role `tool`."""
+
+    id: str
+    name: str
+    arguments: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     role: Role
     text: str
+    calls: tuple[Call, ...] = ()  # of the assistant
+    answers: str | None = None  # of a tool: the id of the call
 
 
 @dataclass(frozen=True, slots=True)

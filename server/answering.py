@@ -8,64 +8,15 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from server.admission import Ticket
+from server.call_reading import open_reader
+from server.choices import CallsSoFar, ChoiceSoFar
 from server.citing import Citer
 from server.engine import Engine
 from server.errors import DeadlineExceeded
 from server.journal import Journal
-from server.links import source_list
 from server.metrics import Metrics
-from server.records import Choice, FinishReason, Piece, Plan, Reply, TokenLogprob, Usage, Wishes
+from server.records import Piece, Plan, Reply, Usage
 from server.seams import Decoder
-
-
-class ChoiceSoFar:
-    """One choice, growing."""
-
-    def __init__(self, citer: Citer | None) -> None:
-        self.citer = citer
-        self.texts: list[str] = []
-        self.tokens: list[int] = []
-        self.logprobs: list[TokenLogprob] = []
-        self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
-        self.finish: FinishReason | None = None
-
-    def take(self, piece: Piece) -> Piece:
-        """The piece as it may be shown: possible markers are held back."""
-        self.tokens += piece.tokens
-        if piece.logprobs:
-            self.logprobs += piece.logprobs
-        if piece.prompt_logprobs is not None:
-            self.prompt_logprobs = piece.prompt_logprobs
-        self.finish = piece.finish or self.finish
-        if self.citer is not None:
-            text = self.citer.feed(piece.text)
-            if piece.finish:
-                text += self.citer.finish()
-            if text is not piece.text:
-                piece = replace(piece, text=text)
-        self.texts.append(piece.text)
-        return piece
-
-    async def verify(self, last: Piece, wishes: Wishes, public_url: str) -> Piece:
-        """The last piece with its citations, their support looked up beside the event loop."""
-        if self.citer is None or not (self.citer.cites or wishes.unsupported):
-            return last
-        verified = await asyncio.to_thread(self.citer.verify, every_sentence=wishes.unsupported)
-        links = source_list(self.citer.cited, public_url) if wishes.citations == "links" else ""
-        self.texts.append(links)
-        return replace(last, text=last.text + links, citations=verified.citations)
-
-    def choice(self, index: int) -> Choice:
-        return Choice(
-            index=index,
-            text="".join(self.texts),
-            tokens=tuple(self.tokens),
-            finish=self.finish or "stop",
-            logprobs=tuple(self.logprobs) if self.logprobs else None,
-            prompt_logprobs=self.prompt_logprobs,
-            citations=self.citer.citations if self.citer else (),
-            unsupported=self.citer.verified.unsupported if self.citer and self.citer.verified else (),
-        )
 
 
 class Answer:
@@ -95,12 +46,19 @@ class Answer:
         citing = plan.grounding != "not_requested" and plan.turn.wishes.citations != "none"
         citing = citing and plan.turn.schema is None  # JSON is left as the grammar made it
         self._choices = [
-            ChoiceSoFar(Citer(plan.sources) if citing else None)
+            ChoiceSoFar(Citer(plan.sources) if citing else None, self._calls())
             for _ in range(plan.limits.n * max(len(plan.prompts), 1))
         ]
         self._first_token_seconds: float | None = None
         self._cached_tokens: dict[int, int] = {}
         self._ended_as: Reply | None = None
+
+    def _calls(self) -> CallsSoFar | None:
+        calling, streamed = self._plan.turn.calling, self._plan.turn.stream
+        reader = open_reader(calling, self._engine.decoder, streamed=streamed)
+        if reader is None or self._plan.refusal is not None:
+            return None
+        return CallsSoFar(reader, parallel=calling.parallel, by_name=calling.choice == "named")
 
     async def pieces(self) -> AsyncGenerator[Piece]:
         """Pieces to show, choices interleaved.

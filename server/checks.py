@@ -30,6 +30,17 @@ def check_against_model(turn: Turn, profile: ModelProfile, *, echo_logprobs: boo
         raise InvalidValue("tool_choice requires a search, but no store is named", param="tool_choice")
 
 
+def check_calls(turn: Turn, tool_parser: str | None) -> None:
+    """Raises InvalidValue when nothing can tell this model's calls from its words."""
+    if turn.calling.parsed and tool_parser is None:
+        raise InvalidValue(
+            "this server does not know how its model writes calls, so it cannot leave them to the model: the "
+            "operator sets engine.tool_parser (hermes, llama3_json, …); until then, tool_choice must be "
+            "required, name a function, or be none",
+            param="tool_choice",
+        )
+
+
 def check_against_template(turn: Turn, template: Template, instructions: str | None) -> None:
     """Raises InvalidValue when the request asks for what the template has no place for."""
     if turn.search.stores and not template.takes_sources:
@@ -42,6 +53,12 @@ def check_against_template(turn: Turn, template: Template, instructions: str | N
             f"template {template.reference} has no slot for your system message; leave it out, or use a "
             "template with a slot `instructions`",
             param="messages",
+        )
+    if turn.calls and template.layout.format == "plain":
+        raise InvalidValue(
+            f"template {template.reference} is one plain text, which has no place for functions; use a "
+            "template of the format chat",
+            param="tools",
         )
     if turn.wishes.demos and not template.takes_demos:
         raise InvalidValue(f"template {template.reference} has no place for demos", param="fewshot.demos")

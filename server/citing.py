@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from server.markers import Markers, Shown
-from server.records import Citation, SourceUse
+from server.sources import Citation, SourceUse
 from server.support import SourceText, Support, says_something
 
 MARKER = re.compile(r"\[\d{1,3}(?:, \d{1,3}){0,49}\]")  # as Markers shows them

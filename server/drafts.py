@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from prompts.records import Message, Template
 from server.errors import InvalidValue
@@ -15,22 +15,33 @@ INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker
 T = TypeVar("T")
 
 
-def split(turn: Turn) -> tuple[str | None, tuple[Message, ...], str]:
-    """(instructions, history, question) of the caller's messages, or of the one raw prompt.
+class Split(NamedTuple):
+    """The caller's messages as a template takes them."""
+
+    instructions: str | None
+    history: tuple[Message, ...]
+    question: str
+    following: tuple[Message, ...] = ()  # calls of functions and what they gave, after the question
+
+
+def split(turn: Turn) -> Split:
+    """The parts of the caller's messages, or of the one raw prompt.
 
     Raises InvalidValue where no question can be told from the rest.
     """
     if turn.prompts:
         if len(turn.prompts) != 1 or not isinstance(turn.prompts[0], str):
             raise InvalidValue("with a template or store, prompt must be one string", param="prompt")
-        return None, (), turn.prompts[0]
+        return Split(None, (), turn.prompts[0])
     system = [message.text for message in turn.messages if message.role == "system"]
     talk = [message for message in turn.messages if message.role != "system"]
-    if not talk or talk[-1].role != "user":
+    asked = [at for at, message in enumerate(talk) if message.role == "user"]
+    if not asked or talk[-1].role not in ("user", "tool"):
         raise InvalidValue(
             "with a template or store, the last message must be the user's question", param="messages"
         )
-    return "\n\n".join(system) or None, tuple(talk[:-1]), talk[-1].text
+    at = asked[-1]
+    return Split("\n\n".join(system) or None, tuple(talk[:at]), talk[at].text, tuple(talk[at + 1 :]))
 
 
 def drafted(

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from prompts.records import Message
+from server.calling import Calling, Function
+from server.hermes import HermesReader, worded
 from server.records import FinishReason, Limits, ModelProfile, Piece, TokenLogprob
 
 ECHO = "echo"  # the name it is served by
@@ -19,13 +21,19 @@ SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
 
 
 class EchoTokenizer:
-    """One id a code point; ChatML around the messages."""
+    """One id a code point; ChatML around the messages, functions and calls in the words of Hermes."""
 
     special_ids = frozenset(SPECIAL_TEXT)
 
-    def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool | None = None,
+        functions: Sequence[Function] = (),
+    ) -> tuple[int, ...]:
         ids: list[int] = []
-        for message in messages:
+        for message in worded(messages, functions):
             ids += [SPECIAL["<|im_start|>"], *self.encode(f"{message.role}\n{message.text}")]
             ids += [SPECIAL["<|im_end|>"], *self.encode("\n")]
         return (*ids, SPECIAL["<|im_start|>"], *self.encode("assistant\n"))
@@ -41,6 +49,7 @@ class EchoDecoder:
     """Says the last user message again, or `reply`, up to `tokens` tokens, at the pace asked for.
 
     Honours n, max_tokens, stop, ignore_eos, logprobs and closing. Sampling changes nothing: it is an echo.
+    A question that holds a call in the words of Hermes, or the JSON that a forced call must be, plays it.
     """
 
     def __init__(
@@ -53,7 +62,9 @@ class EchoDecoder:
         context_tokens: int = 65_536,
         created: int = 0,
         name: str = ECHO,
+        tool_parser: str | None = "hermes",
     ) -> None:
+        self.tool_parser = tool_parser
         self._reply = reply
         self._tokens = tokens
         self._first_seconds = first_seconds
@@ -94,6 +105,9 @@ class EchoDecoder:
                     yield replace(piece, index=index)
         finally:
             self.running -= 1
+
+    def call_reader(self, calling: Calling, *, streamed: bool) -> HermesReader:
+        return HermesReader()
 
     async def first_tokens(
         self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""

@@ -91,6 +91,8 @@ def has_place(template: Template, turn: Turn) -> bool:
         return False
     if turn.wishes.demos and not template.takes_demos:
         return False
+    if template.layout.format == "plain" and turn.calls:
+        return False
     return template.takes_instructions or all(message.role != "system" for message in turn.messages)
 
 
@@ -137,4 +139,6 @@ def _set_by(turn: Turn) -> frozenset[str]:
 
 
 def _has_a_question(turn: Turn) -> bool:
-    return bool(turn.messages) and turn.messages[-1].role == "user"
+    """A conversation that ends in one, or in what came of the calls it led to."""
+    roles = [message.role for message in turn.messages]
+    return "user" in roles and roles[-1] in ("user", "tool")

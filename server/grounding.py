@@ -1,7 +1,8 @@
 """What happens when a search ran and found nothing: answer, refuse or error.
 
 The request decides; else its alias (which `wire/aliases.py` has written into the turn by now), else the
-template, else it is `refuse`. A search that failed never comes here: it is a 503 under every policy.
+template, else it is `refuse`, or `answer` where the model has functions to ask. A search that failed never
+comes here: it is a 503 under every policy.
 """
 
 from prompts.layout import refusal_text
@@ -13,7 +14,8 @@ REFUSAL = "I could not find anything about this in the documents."
 
 
 def policy_of(turn: Turn, template: Template) -> WhenEmpty:
-    return turn.wishes.when_empty or template.when_empty or "refuse"
+    unsaid: WhenEmpty = "answer" if turn.calling.functions else "refuse"  # a function may still know
+    return turn.wishes.when_empty or template.when_empty or unsaid
 
 
 def said_instead(turn: Turn, template: Template, question: str, instructions: str | None) -> str | None:

@@ -23,6 +23,7 @@ import numpy as np
 from sqlalchemy import Engine, Table, delete, exists, func, insert, select, update
 
 from indexer.database import writing
+from prompts.records import Message
 from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
 from server.schema import exposures, open_schema, plans, replies, responses
@@ -100,7 +101,7 @@ class Journal:
             prompt_sha256=plan.prompt_sha256,
             prompt_tokens=plan.prompt_tokens,
             prompt_ids=token_bytes(plan.prompts) if self._keeps(plan.turn) else None,
-            messages=_json([asdict(message) for message in plan.messages])
+            messages=_json([_message(message) for message in plan.messages])
             if self._keeps(plan.turn)
             else None,
             served=plan.met.served,
@@ -127,6 +128,9 @@ class Journal:
             first_token_seconds=reply.first_token_seconds,
             total_seconds=reply.total_seconds,
             texts=_json(texts) if keeps else None,
+            calls=_json([[asdict(call) for call in choice.calls] for choice in reply.choices])
+            if keeps and any(choice.calls for choice in reply.choices)
+            else None,
             token_ids=token_bytes(tuple(choice.tokens for choice in reply.choices)) if keeps else None,
             texts_sha256=hashlib.sha256(_json(texts).encode()).hexdigest(),
         )
@@ -225,7 +229,7 @@ def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
                 .values(messages=None, prompt_ids=None, asked=None, variables=None)
             )
             connection.execute(
-                update(replies).where(replies.c.turn == turn).values(texts=None, token_ids=None)
+                update(replies).where(replies.c.turn == turn).values(texts=None, calls=None, token_ids=None)
             )
         for response, body in connection.execute(select(responses.c.id, responses.c.body)).all():
             if wanted & set(CHUNK_ID.findall(body)):
@@ -247,6 +251,10 @@ def _settle(done: "asyncio.Future[None]", problem: Exception | None) -> None:
         done.get_loop().call_soon_threadsafe(settle)
     except RuntimeError:
         return  # the loop is gone: nobody waits any more
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {name: value for name, value in asdict(message).items() if value or name == "text"}
 
 
 def _json(value: Any) -> str:

@@ -45,7 +45,9 @@ def decide_limits(
         ignore_eos=turn.ignore_eos,
         logprobs=turn.logprobs,
         prompt_logprobs=turn.logprobs if turn.echo else None,
-        schema=turn.schema,
+        schema=turn.schema if turn.calling.schema is None else turn.calling.schema,
+        schema_of="response_format" if turn.calling.schema is None else "tools",
+        parsed=turn.calling.parsed,
     )
 
 

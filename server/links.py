@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
-from server.records import SourceUse
+from server.sources import SourceUse
 
 URL_CHARACTERS = "%/:=&?~#+!$,;'@*-._"  # everything else would end a Markdown link, or the line
 

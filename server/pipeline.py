@@ -19,7 +19,7 @@ from prompts.templates import Library
 from server.admission import Admission, Ticket
 from server.aliases import Aliases
 from server.answering import Answer
-from server.checks import check_against_model, check_against_template
+from server.checks import check_against_model, check_against_template, check_calls
 from server.drafts import drafted, off_loop, split, texts_of
 from server.engine import Engine
 from server.errors import ContextTooLong
@@ -72,6 +72,7 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
     started = time.perf_counter()
     decoder = parts.engine.decoder
     check_against_model(turn, decoder.profile, echo_logprobs=parts.echo_logprobs)
+    check_calls(turn, decoder.tool_parser)
     met = parts.experiments.meet(turn)
     exposed = parts.journal.expose(turn, met)  # now, or an arm that refuses more would look better
     parts.metrics.exposed(met)
@@ -143,7 +144,8 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
     if turn.truncation == "auto":
         turn, gone = await off_loop(size, lambda: shortened(turn, decoder, parts.output_tokens))
     if turn.messages:
-        prompts = (await off_loop(size, lambda: tokenizer.chat(turn.messages, thinking=turn.thinking)),)
+        reading = TokenReading(tokenizer, thinking=turn.thinking, functions=turn.calling.functions)
+        prompts = (await off_loop(size, lambda: reading.ids(turn.messages)),)
     else:
         prompts = await off_loop(
             size,
@@ -167,14 +169,15 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
 
 async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, parts: Parts) -> Plan:
     began = time.perf_counter()
-    instructions, history, question = split(turn)
+    instructions, history, question, following = split(turn)
     check_against_template(turn, template, instructions)
     hits = await _search(turn, question, template, parts)
     retrieval_seconds = time.perf_counter() - began
     wanted = _demo_count(turn, template, parts)
     picked = await parts.demos.pick(question, wanted, template)
     profile = decoder.profile
-    reading = TokenReading(decoder.tokenizer, template.layout.format == "plain", turn.thinking)
+    plain = template.layout.format == "plain"
+    reading = TokenReading(decoder.tokenizer, plain, turn.thinking, turn.calling.functions)
     if not hits.hits and turn.search.stores:
         parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
         refusal = said_instead(turn, template, question, instructions)
@@ -193,6 +196,7 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
             demo_scores=picked.scores,
             sources=as_sources(hits.hits),
             history=history,
+            following=following,
             variables=turn.wishes.variables,
             instructions=instructions,
             room=prompt_room(profile.context_tokens, turn.max_tokens, template.budget.reserve),

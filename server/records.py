@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from indexer.filters import Filter
-from prompts.records import Message, WhenEmpty
+from prompts.records import Call, Message, WhenEmpty
+from server.calling import NO_CALLS, Calling, CallPart
 from server.recipes import NOBODY, Meeting
+from server.sources import Citation, SourceUse
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 Grounding = Literal["not_requested", "grounded", "ungrounded", "refused"]
 SearchMode = Literal["hybrid", "vector", "keyword"]
 Markers = Literal["markers", "links", "none"]
@@ -90,6 +92,7 @@ class Turn:
     schema: Mapping[str, Any] | None = None  # response_format: a JSON schema; {} = any JSON object
     thinking: bool | None = None  # chat_template_kwargs.enable_thinking
     search: Search = Search()
+    calling: Calling = NO_CALLS
     wishes: Wishes = Wishes()
     stream: bool = False
     include_usage: bool = False
@@ -112,6 +115,11 @@ class Turn:
                 return message.text
         first = self.prompts[0] if self.prompts else ""
         return first if isinstance(first, str) else ""
+
+    @property
+    def calls(self) -> bool:
+        """Whether functions may be called, or were."""
+        return bool(self.calling.functions) or any(message.role == "tool" for message in self.messages)
 
     @property
     def raw(self) -> bool:
@@ -139,6 +147,8 @@ class Limits:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     schema: Mapping[str, Any] | None = None
+    schema_of: Literal["response_format", "tools"] = "response_format"  # the field that asked for it
+    parsed: bool = False  # a parser reads the answer, so it needs the tokens that callers do not see
     cache_salt: str = ""
 
 
@@ -163,47 +173,8 @@ class Piece:
     finish: FinishReason | None = None
     cached_tokens: int = 0  # of the prompt, known with the first piece
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None  # first piece, when asked for
-    citations: tuple["Citation", ...] = ()  # last piece of a choice
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceUse:
-    """One retrieved chunk and what became of it."""
-
-    n: int  # its number in the prompt; 0 when it did not fit
-    file_id: str
-    filename: str
-    store_id: str
-    chunk_id: str
-    title: str
-    text: str
-    score: float
-    page_start: int | None
-    page_end: int | None
-    char_start: int
-    char_end: int
-    external_id: str | None = None
-    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
-    generation: int = 0
-
-    @property
-    def used(self) -> bool:
-        return self.n > 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Citation:
-    """A marker of the answer that names a source of the prompt. Offsets are half-open code points."""
-
-    source: SourceUse
-    marker_start: int
-    marker_end: int
-    answer_start: int  # the sentence the marker closes
-    answer_end: int
-    check: Literal["span", "chunk"] = "chunk"
-    support: float | None = None  # share of the sentence that was located, 0 … 1
-    char_start: int  # in the source's extracted text
-    char_end: int
+    citations: tuple[Citation, ...] = ()  # last piece of a choice
+    calls: tuple[CallPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +227,8 @@ class Choice:
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     citations: tuple[Citation, ...] = ()
     unsupported: tuple[tuple[int, int], ...] = ()  # sentences, half-open code points
+    calls: tuple[Call, ...] = ()
+    calls_before_text: int = 0  # how many of the calls began before the text did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from indexer.records import Hit, Hits
 from indexer.search import Mode, Refinement, Searcher
 from prompts.records import Source
 from server.errors import RetrievalUnavailable
-from server.records import Search, SearchMode, SourceUse
+from server.records import Search, SearchMode
+from server.sources import SourceUse
 
 LEGS: Mapping[SearchMode, Mode] = {"hybrid": "hybrid", "vector": "dense", "keyword": "keyword"}
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from indexer.upgrading import upgrade
 
-VERSION = 5  # of the newest revision
+VERSION = 6  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -78,6 +78,7 @@ replies = Table(
     Column("first_token_seconds", Float),
     Column("total_seconds", Float, nullable=False),
     Column("texts", Text),
+    Column("calls", Text),  # JSON, a list for each choice; null where nothing was called
     Column("token_ids", LargeBinary),
     Column("texts_sha256", Text, nullable=False),
 )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from indexer.records import Hits
 from prompts.demos import Picked
 from prompts.records import Demo, DemoPolicy, Message, Template
+from server.calling import Calling, Function, Heard
 from server.records import Limits, ModelProfile, Piece, Search
 
 
@@ -20,8 +21,14 @@ class Tokenizer(Protocol):
         """Ids that steer the model and never stand for a caller's text."""
         ...
 
-    def chat(self, messages: Sequence[Message], *, thinking: bool | None = None) -> tuple[int, ...]:
-        """Ids of the whole conversation with the generation prompt at its end."""
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool | None = None,
+        functions: Sequence[Function] = (),
+    ) -> tuple[int, ...]:
+        """Ids of the whole conversation, and of what may be called, with the generation prompt at its end."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -30,6 +37,18 @@ class Tokenizer(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text that the ids stand for, special tokens included."""
+        ...
+
+
+class CallReader(Protocol):
+    """Tells the text of one choice from the functions it calls."""
+
+    def read(self, text: str, tokens: tuple[int, ...]) -> Heard:
+        """What is decided by now; the rest waits for more."""
+        ...
+
+    def finish(self) -> Heard:
+        """What was still held back: the end of the answer decides it."""
         ...
 
 
@@ -47,6 +66,15 @@ class Decoder(Protocol):
 
         Raises EngineUnavailable when the engine is dead or not yet up.
         """
+        ...
+
+    @property
+    def tool_parser(self) -> str | None:
+        """The format of this model's calls by its name; None when nobody said."""
+        ...
+
+    def call_reader(self, calling: Calling, *, streamed: bool) -> CallReader:
+        """A reader of calls in the model's own format, for one choice. Only with a `tool_parser`."""
         ...
 
     async def first_tokens(

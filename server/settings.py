@@ -90,6 +90,9 @@ class Engine(Section):
     block: int | None = Field(None, description="tokens a KV block; default 32 on CPU, 16 on GPU")
     eager: bool | None = Field(None, description="skip compilation; default true on CPU, false on GPU")
     gpu_memory_share: float = Field(0.8, gt=0, le=0.95, description="of the whole card")
+    tool_parser: str | None = Field(
+        None, description="how this model writes calls of functions (hermes, llama3_json, …): for `tools`"
+    )
     echo_reply: str | None = Field(None, description="echo: answer this instead of the question")
     echo_tokens: int | None = Field(None, ge=1, description="echo: repeat the reply up to this length")
     echo_first_seconds: float = Field(0.0, ge=0, description="echo: delay of the first token")

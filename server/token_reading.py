@@ -1,10 +1,11 @@
 """How the served model reads the messages of a template: one function for counting and for decoding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prompts.neutralise import check_control
 from prompts.records import Message
+from server.calling import Function
 from server.seams import Tokenizer
 
 
@@ -18,11 +19,12 @@ class TokenReading:
     tokenizer: Tokenizer
     plain: bool = False
     thinking: bool | None = None
+    functions: tuple[Function, ...] = field(default=(), hash=False)
 
     def ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         if self.plain:
             return self.tokenizer.encode("\n\n".join(message.text for message in messages))
-        return self.tokenizer.chat(messages, thinking=self.thinking)
+        return self.tokenizer.chat(messages, thinking=self.thinking, functions=self.functions)
 
     def __call__(self, messages: Sequence[Message], /) -> int:
         """Exact tokens of the messages, generation prompt included."""

@@ -147,6 +147,7 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
             first_seconds=knobs.echo_first_seconds,
             interval_seconds=knobs.echo_interval_seconds,
             created=int(time.time()),
+            tool_parser=knobs.tool_parser,
         )
 
     async def vllm() -> Decoder:
@@ -162,6 +163,7 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
                 block_tokens=knobs.block,
                 eager=knobs.eager,
                 gpu_memory_share=knobs.gpu_memory_share,
+                tool_parser=knobs.tool_parser,
             )
         )
 

@@ -18,10 +18,12 @@ from server.records import Piece, Plan, Reply, Turn
 from server.routes.generation import context_of, read_asked, respond
 from server.sse import frames
 from server.stored_responses import StoredResponse, StoredResponses
+from server.wire.chat_messages import misplaced
 from server.wire.paging import page, read_page
 from server.wire.response_events import ResponseEvents
+from server.wire.response_items import messages_of
 from server.wire.response_objects import response_object, shown
-from server.wire.responses import ResponseAsk, messages_of, read_include, read_response
+from server.wire.responses import ResponseAsk, read_include, read_response
 
 router = APIRouter()
 Infer = Annotated[Key, Depends(requires("infer"))]
@@ -106,7 +108,8 @@ async def not_offered(other: str, _: Infer) -> Response:
 async def _whole_turn(ask: ResponseAsk, store: StoredResponses, *, stored: bool) -> Turn:
     """The turn with the instructions and the turns it continues.
 
-    Raises NotFound for a `previous_response_id` whose chain is not all there.
+    Raises NotFound for a `previous_response_id` whose chain is not all there, and InvalidValue where a call
+    and what it gave do not belong together.
     """
     turn = replace(ask.turn, keep_text=stored, conversation=ask.turn.id if stored else None)
     earlier: list[Message] = []
@@ -120,6 +123,8 @@ async def _whole_turn(ask: ResponseAsk, store: StoredResponses, *, stored: bool)
         turn = replace(turn, conversation=chain[0].id)
         if turn.unit_kind == "request":
             turn = replace(turn, unit=chain[0].id, unit_kind="conversation")
+    if wrong := misplaced([*earlier, *turn.messages]):
+        raise InvalidValue(f"{wrong.problem}; send function_call_output items for them", param="input")
     said = [Message("system", ask.instructions)] if ask.instructions else []
     return replace(turn, messages=(*said, *earlier, *turn.messages))
 

@@ -1,12 +1,13 @@
 """vLLM in process: the only package that imports vllm. One AsyncLLM, token ids in, pieces out.
 
-options    what the engine is started with, and the environment it reads
-starting   options → a running engine and the profile of its model
-tokenizer  text → ids through the model's own chat template
-sampling   limits → vLLM's SamplingParams
-pieces     vLLM's outputs → pieces
-scoring    log-probabilities of given candidates
-decoding   VllmDecoder: the decoder as the server sees it
+options       what the engine is started with, and the environment it reads
+starting      options → a running engine and the profile of its model
+tokenizer     text → ids through the model's own chat template
+sampling      limits → vLLM's SamplingParams
+tool_parsing  answers → the functions they call, by vLLM's own parsers
+pieces        vLLM's outputs → pieces
+scoring       log-probabilities of given candidates
+decoding      VllmDecoder: the decoder as the server sees it
 """
 
 from server.vllm_decoder.decoding import VllmDecoder

@@ -6,23 +6,26 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from server.calling import Calling
 from server.errors import EngineUnavailable, InvalidValue
 from server.records import Limits, ModelProfile, Piece
-from server.vllm_decoder.options import EngineOptions
+from server.vllm_decoder.options import EngineOptions, set_environment
 from server.vllm_decoder.pieces import as_pieces
 from server.vllm_decoder.sampling import sampling_params
 from server.vllm_decoder.scoring import first_tokens
 from server.vllm_decoder.starting import in_thread, profile_of, start
 from server.vllm_decoder.tokenizer import VllmTokenizer
+from server.vllm_decoder.tool_parsing import ToolParsing, VllmCallReader, parser_class
 
 
 class VllmDecoder:
     """Decodes with vLLM's AsyncLLM. Closing an iterator aborts its request in the engine."""
 
-    def __init__(self, engine: Any, profile: ModelProfile) -> None:
+    def __init__(self, engine: Any, profile: ModelProfile, parsing: ToolParsing | None = None) -> None:
         self._engine = engine
         self._profile = profile
         self._tokenizer = VllmTokenizer(engine.get_tokenizer())
+        self._parsing = parsing
         self._probes = 0
 
     @classmethod
@@ -31,11 +34,20 @@ class VllmDecoder:
 
         Raises EngineUnavailable with vLLM's own reason when it does not start.
         """
+
+        def opened() -> tuple[Any, ToolParsing | None]:
+            if options.tool_parser is None:
+                return start(options), None
+            set_environment(options)
+            parser_class(options.tool_parser)  # before the engine: a misspelt name should not take a minute
+            engine = start(options)
+            return engine, ToolParsing(options.tool_parser, engine.get_tokenizer())
+
         try:
-            engine = await in_thread(lambda: start(options))
+            engine, parsing = await in_thread(opened)
         except Exception as problem:
             raise EngineUnavailable(f"vLLM did not start: {type(problem).__name__}: {problem}") from problem
-        return cls(engine, profile_of(engine, options))
+        return cls(engine, profile_of(engine, options), parsing)
 
     @property
     def profile(self) -> ModelProfile:
@@ -45,12 +57,22 @@ class VllmDecoder:
     def tokenizer(self) -> VllmTokenizer:
         return self._tokenizer
 
+    @property
+    def tool_parser(self) -> str | None:
+        return self._parsing.name if self._parsing else None
+
+    def call_reader(self, calling: Calling, *, streamed: bool) -> VllmCallReader:
+        if self._parsing is None:
+            raise RuntimeError("no tool parser was named: check `tool_parser` first")
+        return self._parsing.reader(calling, streamed=streamed)
+
     async def decode(
         self, prompt: tuple[int, ...], limits: Limits, *, request_id: str
     ) -> AsyncGenerator[Piece]:
         # vLLM refuses n > 1 at temperature 0, where all choices are the same: decode once, say it n times.
         copies = limits.n if limits.temperature == 0 else 1
-        params = sampling_params(replace(limits, n=1) if copies > 1 else limits)
+        marked = limits.parsed and self._parsing is not None and self._parsing.needs_special_tokens
+        params = sampling_params(replace(limits, n=1) if copies > 1 else limits, special_tokens=marked)
         inputs: dict[str, Any] = {"prompt_token_ids": list(prompt)}
         if limits.cache_salt:
             inputs["cache_salt"] = limits.cache_salt
@@ -66,7 +88,7 @@ class VllmDecoder:
                 raise EngineUnavailable("the engine has died; it is not answering") from problem
             if isinstance(problem, ValueError) and limits.schema is not None:
                 raise InvalidValue(
-                    "the engine cannot turn this schema into a grammar; simplify it", param="response_format"
+                    "the engine cannot turn this schema into a grammar; simplify it", param=limits.schema_of
                 ) from problem
             raise
 

@@ -16,6 +16,7 @@ class EngineOptions:
     block_tokens: int | None = None
     eager: bool | None = None
     gpu_memory_share: float = 0.8
+    tool_parser: str | None = None  # name of one of vLLM's
 
 
 def set_environment(options: EngineOptions) -> None:

@@ -11,7 +11,8 @@ def own_sampling(said: Mapping[str, Any]) -> Sampling:
     return Sampling(**{name: said[name] for name in known if name in said})
 
 
-def sampling_params(limits: Limits) -> Any:
+def sampling_params(limits: Limits, *, special_tokens: bool = False) -> Any:
+    """`special_tokens` leaves them in the text: the marks by which some models tell calls from words."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -39,5 +40,6 @@ def sampling_params(limits: Limits) -> Any:
         logprobs=limits.logprobs,
         prompt_logprobs=limits.prompt_logprobs,
         structured_outputs=structured,
+        skip_special_tokens=not special_tokens,
         output_kind=RequestOutputKind.DELTA,  # cumulative output would be quadratic in length
     )

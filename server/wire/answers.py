@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.links import source_title, source_url
-from server.records import Citation, Plan, TokenLogprob, Usage
+from server.records import Plan, TokenLogprob, Usage
+from server.sources import Citation
 from server.wire.provenance import citation_object
 
 

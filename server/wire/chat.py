@@ -3,56 +3,19 @@
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from prompts.records import Message
-from server.records import Reply, Search, Turn
+from server.calling import Calling
+from server.records import Choice, Reply, Search, Turn
 from server.wire.aliases import bound
 from server.wire.answers import annotations, chat_logprobs, usage_object
-from server.wire.extension import FileSearch, ToolChoice, search_asked
+from server.wire.chat_messages import ChatMessage, misplaced
 from server.wire.fields import CHAT
 from server.wire.generation import Generation, shared_turn
-from server.wire.provenance import fewshot_object
+from server.wire.provenance import call_object, fewshot_object
 from server.wire.reading import Context, Off, Wire, fault, read_body
 from server.wire.schemas import ResponseFormat
-
-
-class TextPart(Wire):
-    type: Literal["text"]
-    text: str
-
-
-Content = Annotated[
-    Annotated[str, Tag("<text>")]
-    | Annotated[list[TextPart], Field(min_length=1, max_length=2_048), Tag("<list>")],
-    Discriminator(lambda value: "<list>" if isinstance(value, list) else "<text>"),
-]
-
-
-class ChatMessage(Wire):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-    # Clients echo whole assistant messages. What follows is accepted there and not shown to the model.
-    refusal: str | None = None
-    annotations: list[Any] | None = None
-    fewshot: Any = None
-    tool_calls: list[Any] | None = None
-
-    @model_validator(mode="after")
-    def _plain(self) -> Self:
-        if self.tool_calls:
-            raise fault("Tool calls are not offered by this server", at=".tool_calls", kind="unsupported")
-        if self.role != "assistant":
-            for name in sorted(self.model_fields_set & {"refusal", "annotations", "fewshot", "tool_calls"}):
-                raise fault("Only assistant messages have this field", at=f".{name}", kind="unsupported")
-        return self
-
-    def plain(self) -> Message:
-        role: Literal["system", "user", "assistant"] = "system" if self.role == "developer" else self.role
-        text = (
-            self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
-        )
-        return Message(role, text)
+from server.wire.tools import ChatToolChoice, ChatTools, calling_asked, searching_asked
 
 
 class TemplateKwargs(Wire):
@@ -67,8 +30,8 @@ class ChatRequest(Generation):
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[FileSearch], Field(max_length=1)] = Field(default=[])
-    tool_choice: ToolChoice | None = None
+    tools: ChatTools = Field(default=[], description="functions, and at most one file_search")
+    tool_choice: ChatToolChoice | None = None
     chat_template_kwargs: TemplateKwargs = TemplateKwargs()
     # Accepted and ignored (fields.py, class I).
     store: Off = False
@@ -83,10 +46,22 @@ class ChatRequest(Generation):
         if self.top_logprobs is not None and not self.logprobs:
             raise fault("top_logprobs needs logprobs: true", at="top_logprobs")
         self.search()
+        self.calling()
+        if wrong := misplaced([message.plain() for message in self.messages]):
+            raise fault(wrong.problem, at=f"messages[{wrong.at}].{wrong.field}")
         return self
 
     def search(self) -> Search:
-        return search_asked(self.tools, self.tool_choice, self.fewshot)
+        return searching_asked(self.tools, self.tool_choice, self.fewshot)
+
+    def calling(self) -> Calling:
+        shaped = self.response_format is not None and self.response_format.wanted() is not None
+        return calling_asked(
+            self.tools,
+            self.tool_choice,
+            parallel=self.parallel_tool_calls,
+            shaped="response_format" if shaped else None,
+        )
 
 
 def read_chat(body: bytes, context: Context) -> Turn:
@@ -105,6 +80,7 @@ def read_chat(body: bytes, context: Context) -> Turn:
         schema=asked.response_format.wanted() if asked.response_format else None,
         thinking=asked.chat_template_kwargs.enable_thinking,
         search=asked.search(),
+        calling=asked.calling(),
     )
     return bound(turn, asked, context)
 
@@ -120,12 +96,7 @@ def chat_body(reply: Reply, public_url: str = "") -> dict[str, Any]:
         "choices": [
             {
                 "index": choice.index,
-                "message": {
-                    "role": "assistant",
-                    "content": choice.text,
-                    "refusal": None,
-                    "annotations": annotations(choice.citations, public_url),
-                },
+                "message": _message(choice, turn, public_url),
                 "logprobs": chat_logprobs(choice.logprobs, turn.logprobs),
                 "finish_reason": choice.finish,
             }
@@ -137,3 +108,15 @@ def chat_body(reply: Reply, public_url: str = "") -> dict[str, Any]:
         "metadata": dict(turn.metadata),
         "fewshot": fewshot_object(plan, reply),
     }
+
+
+def _message(choice: Choice, turn: Turn, public_url: str) -> dict[str, Any]:
+    message = {
+        "role": "assistant",
+        # Where functions are offered, an answer without words has no content, as in a stream.
+        "content": choice.text if choice.text or not turn.calling.functions else None,
+        "refusal": None,
+        "annotations": annotations(choice.citations, public_url),
+    }
+    calls = [call_object(call) for call in choice.calls]
+    return {**message, "tool_calls": calls} if calls else message

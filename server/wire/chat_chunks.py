@@ -41,14 +41,22 @@ class ChatChunks:
         }
         keys = b"," + orjson.dumps(extra)[1:-1]
         frames = b""
+        # As OpenAI has it: no words are null where there may be calls instead.
+        content = b"null" if self._plan.turn.calling.functions else b'""'
         for index in range(self.choices):
-            frames += self._head + b'{"index":%d,"delta":{"role":"assistant","content":""},' % index
+            frames += self._head + b'{"index":%d,"delta":{"role":"assistant","content":' % index
+            frames += content + b"},"
             frames += b'"logprobs":null,"finish_reason":null}],"usage":' + usage + keys + END
             keys = b""
         return frames
 
     def delta(self, piece: Piece, usage: bytes) -> bytes:
         """Empty when there is nothing to say. Called for every token, so it does as little as it can."""
+        if piece.calls:
+            return self._words(piece, usage) + self._calls(piece, usage)
+        return self._words(piece, usage)
+
+    def _words(self, piece: Piece, usage: bytes) -> bytes:
         if piece.logprobs:
             logprobs = orjson.dumps(chat_logprobs(piece.logprobs, self._plan.turn.logprobs))
         elif piece.text:
@@ -66,6 +74,23 @@ class ChatChunks:
                 END,
             )
         )
+
+    def _calls(self, piece: Piece, usage: bytes) -> bytes:
+        """Parts of calls. Id, type and name come once: the helper adds strings up."""
+        told: list[dict[str, Any]] = []
+        for part in piece.calls:
+            if part.name is None:
+                told.append({"index": part.at, "function": {"arguments": part.arguments}})
+            else:
+                function = {"name": part.name, "arguments": part.arguments}
+                told.append({"index": part.at, "id": part.id, "type": "function", "function": function})
+        choice = {
+            "index": piece.index,
+            "delta": {"tool_calls": told},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+        return self._head + orjson.dumps(choice) + b'],"usage":' + usage + END
 
     def closing(self, piece: Piece, usage: bytes, extra: bytes = b"") -> bytes:
         """The end of a choice. All its annotations are in one delta: the helper refuses a second list."""

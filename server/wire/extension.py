@@ -1,9 +1,8 @@
 """What OpenAI's API has no word for: the `fewshot` request object and the `file_search` tool in chat."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from indexer.errors import FilterInvalid
 from indexer.filters import parse_filter
@@ -11,7 +10,7 @@ from prompts.records import WhenEmpty
 from server.records import Markers, Search, SearchMode, Wishes
 from server.wire.reading import Wire, fault
 
-FILTERS = "tools[0].filters"  # where a filter stands: there is at most one tool
+FILTERS = "tools[0].filters"  # where a filter stands, until the place of its tool is known
 
 StoreIds = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=8)
@@ -94,7 +93,7 @@ class RankingOptions(Wire):
 
 
 class FileSearch(Wire):
-    """openai-surface §7.2: the one tool. The server searches before the model speaks."""
+    """openai-surface §7.2. The server searches before the model speaks."""
 
     type: Literal["file_search"]
     vector_store_ids: StoreIds
@@ -117,14 +116,14 @@ class FileSearch(Wire):
             )
         return self
 
-    def search(self, *, required: bool = False) -> Search:
+    def search(self, *, required: bool = False, at: str = FILTERS) -> Search:
         ranking = self.ranking_options
         weighed = ranking.hybrid_search
         return Search(
             stores=tuple(self.vector_store_ids),
             top=self.max_num_results,
             mode=self.search_mode,
-            filter=None if self.filters is None else parse_filter(self.filters, FILTERS),
+            filter=None if self.filters is None else parse_filter(self.filters, at),
             threshold=ranking.score_threshold,
             per_file=self.max_results_per_file,
             weights=None if weighed is None else (weighed.embedding_weight, weighed.text_weight),
@@ -133,28 +132,17 @@ class FileSearch(Wire):
         )
 
 
-class NamedTool(Wire):
-    """`tool_choice` as an object."""
-
-    type: Literal["file_search"]
-
-
-ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag("<text>")] | Annotated[NamedTool, Tag("<object>")],
-    Discriminator(lambda value: "<object>" if isinstance(value, dict) else "<text>"),
-]
-
-
-def search_asked(tools: Sequence[FileSearch], choice: object, extension: FewshotRequest) -> Search:
+def search_asked(
+    tool: FileSearch | None, extension: FewshotRequest, *, wanted: bool, required: bool, at: str
+) -> Search:
     """The retrieval asked for; without stores there is none, unless a template or alias brings some.
 
-    Raises PydanticCustomError where stores are named twice.
+    `at` is where the tool's filter stands. Raises PydanticCustomError where stores are named twice.
     """
-    if tools and extension.vector_store_ids:
+    if tool and extension.vector_store_ids:
         raise fault("Name stores here or in a file_search tool, not in both", at="fewshot.vector_store_ids")
-    required = choice == "required" or isinstance(choice, NamedTool)
-    if choice == "none":
+    if not wanted:
         return Search(off=True)
-    if tools:
-        return tools[0].search(required=required)
+    if tool:
+        return tool.search(required=required, at=at)
     return Search(stores=tuple(extension.vector_store_ids or ()), required=required)

@@ -35,15 +35,22 @@ _SHARED: Mapping[str, Class] = {
 
 CHAT: Mapping[str, Class] = {
     **_SHARED,
+    **_all(
+        "H", "parallel_tool_calls messages[].tool_calls messages[].tool_call_id tools[].type tools[].function"
+    ),
+    **_all("H", "tools[].function.name tools[].function.description tools[].function.parameters"),
+    **_all("H", "messages[].tool_calls[].id messages[].tool_calls[].type messages[].tool_calls[].function"),
+    **_all("I", "tools[].function.strict messages[].tool_calls[].index"),
+    **_all("R", "tool_choice.allowed_tools tool_choice.custom"),
     **_all("H", "messages messages[].role messages[].content"),
     **_all("H", "max_completion_tokens top_logprobs response_format tools tool_choice"),
     **_all("H", "chat_template_kwargs chat_template_kwargs.enable_thinking"),
     **_all("R", "chat_template_kwargs.*"),
     **_all("I", "store reasoning_effort verbosity modalities"),
     **_all("I", "messages[].refusal messages[].annotations messages[].fewshot"),
-    **_all("R", "messages[].name messages[].tool_calls messages[].function_call messages[].audio"),
+    **_all("R", "messages[].name messages[].function_call messages[].audio"),
     **_all("H", "tools[].filters tools[].ranking_options.hybrid_search tools[].max_results_per_file"),
-    **_all("R", "messages[].tool_call_id tools[].function tools[].custom"),
+    **_all("R", "tools[].custom"),
     **_all("R", "audio prediction web_search_options moderation functions function_call echo"),
 }
 
@@ -60,8 +67,13 @@ RESPONSES: Mapping[str, Class] = {
     **_all("H", "chat_template_kwargs chat_template_kwargs.enable_thinking"),
     **_all("H", "prompt.id prompt.version prompt.variables"),
     **_all("H", "input[].type input[].role input[].content"),
+    **_all("H", "input[].call_id input[].name input[].arguments input[].output parallel_tool_calls"),
+    **_all("H", "tools[].type tools[].name tools[].description tools[].parameters"),
     **_all("I", "input[].id input[].status input[].phase input[].queries input[].results"),
-    **_all("I", "background reasoning reasoning.effort text.verbosity service_tier parallel_tool_calls"),
+    **_all("I", "tools[].strict tools[].defer_loading"),
+    **_all("R", "tools[].async tools[].allowed_callers tools[].output_schema"),
+    **_all("R", "input[].async input[].caller input[].namespace"),
+    **_all("I", "background reasoning reasoning.effort text.verbosity service_tier"),
     **_all("I", "max_tool_calls prompt_cache_key prompt_cache_retention prompt_cache_options"),
     **_all("I", "prompt_cache_options.mode prompt_cache_options.ttl"),
     **_all("I", "stream_options stream_options.include_obfuscation"),

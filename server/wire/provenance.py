@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from server.records import Citation, Limits, Plan, Reply, SourceUse
+from prompts.records import Call, Message
+from server.records import Limits, Plan, Reply
+from server.sources import Citation, SourceUse
 
 
 def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
@@ -65,8 +67,22 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
             list(span) for choice in (reply.choices if reply else ()) for span in choice.unsupported
         ]
     if turn.wishes.inspect:
-        shown["messages"] = [{"role": message.role, "content": message.text} for message in plan.messages]
+        shown["messages"] = [_message(message) for message in plan.messages]
     return shown
+
+
+def _message(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.calls:
+        shown["tool_calls"] = [call_object(call) for call in message.calls]
+    if message.answers is not None:
+        shown["tool_call_id"] = message.answers
+    return shown
+
+
+def call_object(call: Call) -> dict[str, Any]:
+    """A call in chat's words."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def citation_object(citation: Citation) -> dict[str, Any]:

@@ -24,7 +24,7 @@ MOST_SKIPPED = 16  # unknown names; they travel in a header
 LONGEST_PARAM = 200  # characters; keys are the caller's own words
 CONTAINERS = (dict, list)
 # Values, not fields: a null inside them is data.
-OPAQUE = frozenset({"schema", "metadata", "logit_bias", "variables", "annotations"})
+OPAQUE = frozenset({"schema", "parameters", "metadata", "logit_bias", "variables", "annotations"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

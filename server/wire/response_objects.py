@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from server.records import Choice, Citation, Plan, Reply, SourceUse, TokenLogprob, Usage
+from prompts.records import Call
+from server.records import Choice, Plan, Reply, TokenLogprob, Usage
+from server.sources import Citation, SourceUse
 from server.wire.answers import chat_logprobs
 from server.wire.provenance import citation_object, fewshot_object
 from server.wire.responses import RESULTS, ResponseAsk
@@ -58,8 +60,15 @@ def shown(response: Mapping[str, Any], include: frozenset[str]) -> dict[str, Any
 
 
 def output_items(plan: Plan, choice: Choice) -> list[dict[str, Any]]:
+    """The search, then words and calls in the order in which they began; no words are no message."""
     searched = [search_item(plan)] if plan.turn.search.stores else []
-    return [*searched, message_item(plan, choice)]
+    calls = [
+        call_item(plan, at, call, cut=choice.finish == "length" and at == len(choice.calls) - 1)
+        for at, call in enumerate(choice.calls)
+    ]
+    if choice.text or not calls:
+        calls.insert(choice.calls_before_text, message_item(plan, choice))
+    return [*searched, *calls]
 
 
 def search_item(plan: Plan) -> dict[str, Any]:
@@ -84,6 +93,17 @@ def message_item(plan: Plan, choice: Choice | None = None) -> dict[str, Any]:
         "role": "assistant",
         "status": status,
         "content": [text_part(plan, choice)] if choice else [],
+    }
+
+
+def call_item(plan: Plan, at: int, call: Call, *, cut: bool = False) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "id": f"fc_{_key(plan)}{at:04d}",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "status": "incomplete" if cut else "completed",
     }
 
 

@@ -54,8 +54,7 @@ SEARCH = made_of(
         )
     ),
 )
-# Items of other types carry what openai's client calls them by: a type and an id.
-OTHER = made_of(type={"type": "string", "not": one_of("message", "file_search_call")}, id=TEXT)
+CALL = made_of(type=one_of("function_call"), id=TEXT, call_id=TEXT, name=TEXT, arguments=TEXT, status=STATUS)
 RESPONSE = made_of(
     id=TEXT,
     object=one_of("response"),
@@ -66,7 +65,7 @@ RESPONSE = made_of(
     incomplete_details=maybe(made_of(reason=TEXT)),
     instructions=maybe(TEXT),
     model=TEXT,
-    output=many({"anyOf": [MESSAGE, SEARCH, OTHER]}),
+    output=many({"anyOf": [MESSAGE, SEARCH, CALL]}),
     parallel_tool_calls=YES_OR_NO,
     temperature=NUMBER,
     top_p=NUMBER,

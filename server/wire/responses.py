@@ -8,76 +8,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from prompts.records import Message
+from server.calling import Calling
 from server.errors import InvalidValue
 from server.records import Turn
 from server.wire.aliases import bound
 from server.wire.chat import TemplateKwargs
-from server.wire.extension import FileSearch, ToolChoice, search_asked
 from server.wire.fields import RESPONSES
 from server.wire.generation import HARMLESS, Asked, turn_of
 from server.wire.reading import Context, Off, Wire, fault, read_body
+from server.wire.response_items import Input, messages_of, shown_items
 from server.wire.schemas import JsonSchema
+from server.wire.tools import ResponseToolChoice, ResponseTools, calling_asked, searching_asked
 
 RESULTS, LOGPROBS = "file_search_call.results", "message.output_text.logprobs"
-ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-}
 INCLUDABLE = rf"{HARMLESS}|^(file_search_call\.results|message\.output_text\.logprobs)$"
-
-
-class Part(Wire):
-    type: Literal["input_text", "output_text"]
-    text: str
-    annotations: list[Any] | None = None
-    logprobs: list[Any] | None = None
-
-
-class InputMessage(Wire):
-    """A message; clients echo those of our answers whole."""
-
-    type: Literal["message"] = "message"
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[
-        Annotated[str, Tag("<text>")]
-        | Annotated[list[Part], Field(min_length=1, max_length=2_048), Tag("<list>")],
-        Discriminator(lambda value: "<list>" if isinstance(value, list) else "<text>"),
-    ]
-    id: str | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    phase: Literal["commentary", "final_answer"] | None = None
-
-    def plain(self) -> Message:
-        parts = self.content
-        text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
-        return Message(ROLES[self.role], text)
-
-
-class EchoedSearch(Wire):
-    """A search of an earlier answer: accepted, not used again, we search anew."""
-
-    type: Literal["file_search_call"]
-    id: str | None = None
-    status: str | None = None
-    queries: list[str] | None = None
-    results: list[Any] | None = None
-
-
-def _kind(item: Any) -> str:
-    return "<search>" if isinstance(item, dict) and item.get("type") == "file_search_call" else "<message>"
-
-
-Item = Annotated[
-    Annotated[InputMessage, Tag("<message>")] | Annotated[EchoedSearch, Tag("<search>")],
-    Discriminator(_kind),
-]
-Input = Annotated[
-    Annotated[str, Tag("<text>")]
-    | Annotated[list[Item], Field(min_length=1, max_length=2_048), Tag("<list>")],
-    Discriminator(lambda value: "<list>" if isinstance(value, list) else "<text>"),
-]
 
 
 class StoredPrompt(Wire):
@@ -144,8 +88,8 @@ class ResponsesRequest(Asked):
     instructions: str | None = Field(default=None, description="the template's slot `instructions`")
     previous_response_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     prompt: StoredPrompt | None = None
-    tools: Annotated[list[FileSearch], Field(max_length=1)] = Field(default=[])
-    tool_choice: ToolChoice | None = None
+    tools: ResponseTools = Field(default=[], description="functions, and at most one file_search")
+    tool_choice: ResponseToolChoice | None = None
     include: Annotated[list[Annotated[str, Field(pattern=INCLUDABLE)]], Field(max_length=16)] = Field(
         default=[]
     )
@@ -166,13 +110,20 @@ class ResponsesRequest(Asked):
             raise fault("Needs a message: searches that were echoed say nothing", at="input")
         if self.prompt and (self.fewshot.template or self.fewshot.variables):
             raise fault("Name the template here or in fewshot, not in both", at="prompt")
-        search_asked(self.tools, self.tool_choice, self.fewshot)
+        searching_asked(self.tools, self.tool_choice, self.fewshot)
+        self.calling()
         return self
 
     def messages(self) -> tuple[Message, ...]:
-        if isinstance(self.input, str):
-            return (Message("user", self.input),)
-        return tuple(item.plain() for item in self.input if isinstance(item, InputMessage))
+        return tuple(messages_of(shown_items(self.input, "")))
+
+    def calling(self) -> Calling:
+        return calling_asked(
+            self.tools,
+            self.tool_choice,
+            parallel=self.parallel_tool_calls,
+            shaped=None if self.text.format.wanted() is None else "text.format",
+        )
 
     @property
     def wants_logprobs(self) -> bool:
@@ -211,7 +162,8 @@ def read_response(body: bytes, context: Context) -> ResponseAsk:
         logprobs=(asked.top_logprobs or 0) if asked.wants_logprobs else None,
         schema=asked.text.format.wanted(),
         thinking=asked.chat_template_kwargs.enable_thinking,
-        search=search_asked(asked.tools, asked.tool_choice, asked.fewshot),
+        search=searching_asked(asked.tools, asked.tool_choice, asked.fewshot),
+        calling=asked.calling(),
         wishes=wishes,
         truncation=asked.truncation,
     )
@@ -221,7 +173,7 @@ def read_response(body: bytes, context: Context) -> ResponseAsk:
         previous=asked.previous_response_id,
         store=asked.store,
         include=frozenset(asked.include),
-        items=_items(asked, context.id),
+        items=shown_items(asked.input, context.id),
         echoed={
             "max_output_tokens": asked.max_output_tokens,
             "parallel_tool_calls": asked.parallel_tool_calls,
@@ -243,41 +195,6 @@ def read_include(values: Sequence[str]) -> frozenset[str]:
         if not re.search(INCLUDABLE, value):
             raise InvalidValue(f"include knows no {value[:64]!r}", param="include")
     return frozenset(values)
-
-
-def messages_of(items: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """The text of stored items, as turns; `system` and `developer` speak as they did."""
-    return [
-        Message(ROLES[item["role"]], "\n".join(part["text"] for part in item["content"]))
-        for item in items
-        if item["type"] == "message"
-    ]
-
-
-def _items(asked: ResponsesRequest, response_id: str) -> list[dict[str, Any]]:
-    """The input as items with ids of their own; positions make them unique and sortable."""
-    given = [InputMessage(role="user", content=asked.input)] if isinstance(asked.input, str) else asked.input
-    key = response_id.removeprefix("resp_")
-    items: list[dict[str, Any]] = []
-    for at, item in enumerate(given):
-        if isinstance(item, EchoedSearch):
-            shown = {"queries": item.queries or [], "results": None}
-            items.append({"type": item.type, "id": f"fs_{key}{at:04d}", "status": "completed", **shown})
-            continue
-        kind = "output_text" if item.role == "assistant" else "input_text"
-        texts = [item.content] if isinstance(item.content, str) else [part.text for part in item.content]
-        extra: dict[str, Any] = {"annotations": []} if item.role == "assistant" else {}
-        parts = [{"type": kind, "text": text, **extra} for text in texts]
-        items.append(
-            {
-                "type": "message",
-                "id": f"msg_{key}{at:04d}",
-                "role": item.role,
-                "status": "completed",
-                "content": parts,
-            }
-        )
-    return items
 
 
 def _shown(value: Any) -> Any:

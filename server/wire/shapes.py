@@ -33,6 +33,10 @@ def made_of(**properties: Shape) -> Shape:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
+def with_optional(shape: Shape, **properties: Shape) -> Shape:
+    return {**shape, "properties": {**shape["properties"], **properties}}
+
+
 def page_of(shape: Shape) -> Shape:
     """A cursor list (openai-surface §3)."""
     return made_of(
@@ -125,6 +129,7 @@ URL_CITATION = made_of(
     fewshot=CITATION,
 )
 FINISH = one_of("stop", "length", "tool_calls")
+TOOL_CALL = made_of(id=TEXT, type=one_of("function"), function=made_of(name=TEXT, arguments=TEXT))
 CHAT_COMPLETION = made_of(
     id=TEXT,
     object=one_of("chat.completion"),
@@ -133,11 +138,14 @@ CHAT_COMPLETION = made_of(
     choices=many(
         made_of(
             index=COUNT,
-            message=made_of(
-                role=one_of("assistant"),
-                content=maybe(TEXT),
-                refusal={"type": "null"},
-                annotations=many(URL_CITATION),
+            message=with_optional(
+                made_of(
+                    role=one_of("assistant"),
+                    content=maybe(TEXT),
+                    refusal={"type": "null"},
+                    annotations=many(URL_CITATION),
+                ),
+                tool_calls=many(TOOL_CALL),
             ),
             logprobs=maybe(LOGPROBS),
             finish_reason=FINISH,

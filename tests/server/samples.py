@@ -9,7 +9,8 @@ import openai
 import orjson
 
 from prompts.records import Message
-from server.records import Choice, Citation, Limits, Piece, Plan, Reply, SourceUse, TokenLogprob, Turn, Usage
+from server.records import Choice, Limits, Piece, Plan, Reply, TokenLogprob, Turn, Usage
+from server.sources import Citation, SourceUse
 from server.wire.chat import read_chat
 from server.wire.reading import Context
 

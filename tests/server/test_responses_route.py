@@ -220,7 +220,7 @@ def test_old_turns_go_only_where_that_was_asked_for(serve):
         ({"input": None}, "input"),
         ({"input": []}, "input"),
         ({"input": [{"type": "file_search_call"}]}, "input"),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0]"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
             "input[0].content[0]",

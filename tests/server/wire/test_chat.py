@@ -59,7 +59,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"messages": None}, MissingParameter, "messages"),
     ({"messages": []}, InvalidValue, "messages"),
     ({"messages": [{"role": "user"}]}, MissingParameter, "messages[0].content"),
-    ({"messages": [HELLO, {"role": "tool", "content": "x"}]}, UnsupportedParameter, "messages[1].role"),
+    ({"messages": [HELLO, {"role": "function", "content": "x"}]}, UnsupportedParameter, "messages[1].role"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
         UnsupportedParameter,
@@ -89,12 +89,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"verbosity": "low"}, UnsupportedParameter, "verbosity"),
     ({"modalities": ["audio"]}, UnsupportedParameter, "modalities[0]"),
     ({"include": ["file_search_call.results"]}, UnsupportedParameter, "include[0]"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, UnsupportedParameter, "tools[0].type"),
-    (
-        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
-        UnsupportedParameter,
-        "tool_choice.type",
-    ),
+    ({"tools": [{"type": "web_search"}]}, UnsupportedParameter, "tools[0].type"),
+    ({"tool_choice": {"type": "mcp", "function": {"name": "f"}}}, UnsupportedParameter, "tool_choice.type"),
     ({"chat_template_kwargs": {"x": 1}}, UnsupportedParameter, "chat_template_kwargs.x"),
     ({"fewshot": {"demos": 33}}, InvalidValue, "fewshot.demos"),
     ({"fewshot": {"demo": 3}}, UnsupportedParameter, "fewshot.demo"),
