@@ -7,9 +7,11 @@ Indexes of release 0.1.0, which stemmed English only, are searched by the terms 
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from operator import neg
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import tantivy
@@ -23,7 +25,7 @@ from indexer.words import SCRIPTS, words
 FOLDER = "keywords"
 NONE = np.empty(0, dtype=np.int64)
 MOST_TERMS = 256  # of a query; the rarest are kept
-REMEMBERED = 50_000  # terms whose frequency in an index is kept
+REMEMBERED = 50_000  # words whose stem, and terms whose weight in an index, is kept
 _HEAP_BYTES = 32_000_000
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
@@ -52,25 +54,30 @@ _STEMMERS = {language: _stemmer(language) for language in SCRIPTS}
 class Scored(NamedTuple):
     """Parallel scores and ids of one index, best first."""
 
-    scores: NDArray[np.float64]
-    ids: Ids
+    scores: Sequence[float]
+    ids: Sequence[int]
+
+
+class Rarity(NamedTuple):
+    """How many texts of one index contain a term, and the term's inverse document frequency there."""
+
+    texts: int
+    idf: float
 
 
 def terms(text: str) -> list[str]:
     """Index terms of a text: words of any script, stemmed by the rules for theirs, Latin ones as English."""
-    return _stemmed(words(text))
+    return [_stem(word) for word in words(text)]
 
 
-def _stemmed(found: Sequence[str]) -> list[str]:
-    line = " ".join(found)
-    stems = _ENGLISH.analyze(line)
-    for language, script in SCRIPTS.items():
-        if script.search(line):
-            at = [place for place, word in enumerate(found) if script.search(word)]
-            theirs = _STEMMERS[language].analyze(" ".join(found[place] for place in at))
-            for place, stem in zip(at, theirs, strict=True):
-                stems[place] = stem
-    return stems
+@lru_cache(REMEMBERED)
+def _stem(word: str) -> str:
+    stemmer = _ENGLISH
+    if not word.isascii():
+        for language, script in SCRIPTS.items():
+            if script.search(word):
+                stemmer = _STEMMERS[language]
+    return str(stemmer.analyze(word)[0])
 
 
 class TantivyKeywords:
@@ -83,12 +90,12 @@ class TantivyKeywords:
         """
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._index, self._field = _opened(folder)
+            self._index, self.field = _opened(folder)
             self._searcher = self._index.searcher()
         except (ValueError, OSError) as error:
             raise StoreDamaged(f"{folder} is not a readable keyword index") from error
         self._folder = folder
-        self._frequency: dict[str, int] = {}
+        self._reopen()
 
     def add(self, ids: Ids, texts: Sequence[str]) -> None:
         """Index one text per id, in one commit."""
@@ -97,7 +104,7 @@ class TantivyKeywords:
             document = tantivy.Document()
             document.add_integer("id", row)
             found = words(text)
-            document.add_text(self._field, " ".join(self.spelled(_stemmed(found), found)))
+            document.add_text(self.field, " ".join(self.spelled(list(map(_stem, found)), found)))
             writer.add_document(document)
         self._commit(writer)
 
@@ -112,22 +119,18 @@ class TantivyKeywords:
         """At most `top` ids by decreasing BM25, never one of `hidden`, all of them `allowed`."""
         return match([self], query, top, hidden, allowed)[0]
 
-    @property
-    def size(self) -> int:
-        """Texts in the index."""
-        return self._searcher.num_docs
-
     def spelled(self, stems: Sequence[str], found: Sequence[str]) -> list[str]:
         """The terms of these words in this index, given the words and their stems."""
-        return list(stems) if self._field == _FIELD else _ENGLISH.analyze(" ".join(found))
+        return list(stems) if self.field == _FIELD else _ENGLISH.analyze(" ".join(found))
 
-    def frequency(self, term: str) -> int:
-        """Texts that contain the term."""
-        found = self._frequency.get(term)
+    def rarity(self, term: str) -> Rarity:
+        """Of a term as it is spelled here."""
+        found = self._rarity.get(term)
         if found is None:
-            if len(self._frequency) > REMEMBERED:
-                self._frequency.clear()
-            found = self._frequency[term] = self._searcher.doc_freq(self._field, term)
+            if len(self._rarity) > REMEMBERED:
+                self._rarity.clear()
+            texts = self._searcher.doc_freq(self.field, term)
+            found = self._rarity[term] = Rarity(texts, _idf(self.size, texts))
         return found
 
     def ids(self) -> Ids:
@@ -138,40 +141,49 @@ class TantivyKeywords:
 
     def scores(self, weights: dict[str, float], top: int, hidden: Ids, allowed: Ids | None) -> Scored:
         """The best `top` visible texts; weights multiply tantivy's own BM25. Both id lists are sorted."""
-        schema, field = _SCHEMAS[self._field], self._field
+        schema, field = _SCHEMAS[self.field], self.field
         clauses = [
             (tantivy.Occur.Should, _boosted(tantivy.Query.term_query(schema, field, term, "freq"), weight))
             for term, weight in weights.items()
         ]
         query = tantivy.Query.boolean_query(clauses)
         if allowed is not None and _are_few(allowed, top, self.size):
-            ids = tantivy.Query.term_set_query(schema, "id", allowed.tolist())
+            named = tantivy.Query.term_set_query(schema, "id", allowed.tolist())
             query = tantivy.Query.boolean_query(
-                [(tantivy.Occur.Must, query), (tantivy.Occur.Must, tantivy.Query.const_score_query(ids, 0.0))]
+                [
+                    (tantivy.Occur.Must, query),
+                    (tantivy.Occur.Must, tantivy.Query.const_score_query(named, 0.0)),
+                ]
             )
             allowed = None
         wanted = top
         while True:
             hits = self._searcher.search(query, wanted, count=False).hits
-            rows = np.array(
-                self._searcher.fast_field_values("id", [address for _, address in hits]), dtype=np.int64
-            )
-            scores = np.array([score for score, _ in hits], dtype=np.float64)
+            scores: list[float] = [score for score, _ in hits]
+            found = self._searcher.fast_field_values("id", [address for _, address in hits])
+            ids = cast(list[int], found)  # every text has one
             if not len(hidden) and allowed is None:
-                return Scored(scores, rows)
+                return Scored(scores, ids)
+            rows = np.array(ids, dtype=np.int64)
             kept = ~_among(rows, hidden)
             if allowed is not None:
                 kept &= _among(rows, allowed)
             if np.count_nonzero(kept) >= top or len(hits) < wanted:
-                return Scored(scores[kept][:top], rows[kept][:top])
+                at = np.flatnonzero(kept)[:top].tolist()
+                return Scored([scores[place] for place in at], [ids[place] for place in at])
             wanted *= 4  # others took the places: look deeper
 
     def _commit(self, writer: tantivy.IndexWriter) -> None:
         writer.commit()
         writer.wait_merging_threads()
         self._index.reload()
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """See what is committed now."""
         self._searcher = self._index.searcher()
-        self._frequency.clear()
+        self.size = self._searcher.num_docs  # texts in the index
+        self._rarity: dict[str, Rarity] = {}
 
 
 def match(
@@ -188,29 +200,37 @@ def match(
     when every term is repeated for ever; a score divided by it says how much of the query was met.
     """
     found_words = words(query)
-    stems = _stemmed(found_words)
+    stems = list(map(_stem, found_words))
     wanted = Counter(stems)
     total = sum(segment.size for segment in segments)
     if not wanted or not total or top <= 0:
         return Ranked((), ()), 0.0
     spelled = [dict(zip(stems, segment.spelled(stems, found_words), strict=True)) for segment in segments]
     local = [
-        {term: segment.frequency(own) for term, own in names.items()}
+        {term: segment.rarity(own) for term, own in names.items()}
         for segment, names in zip(segments, spelled, strict=True)
     ]
-    everywhere = {term: sum(frequencies[term] for frequencies in local) for term in wanted}
-    rarest = sorted(wanted, key=lambda term: (everywhere[term], term))[:MOST_TERMS]
-    weight = {term: wanted[term] * _idf(total, everywhere[term]) for term in rarest}
+    rarity = local[0] if len(local) == 1 else _together(local, total)
+    if len(wanted) > MOST_TERMS:
+        rarest = sorted(wanted, key=lambda term: (rarity[term].texts, term))[:MOST_TERMS]
+        wanted = Counter({term: wanted[term] for term in rarest})
     found: list[Scored] = []
-    for segment, names, frequencies in zip(segments, spelled, local, strict=True):
+    for segment, names, here in zip(segments, spelled, local, strict=True):
         boosts = {
-            names[term]: weight[term] / _idf(segment.size, frequencies[term])
-            for term in rarest
-            if frequencies[term]
+            names[term]: count * (rarity[term].idf / here[term].idf)
+            for term, count in wanted.items()
+            if here[term].texts
         }
         if boosts:
             found.append(segment.scores(boosts, top, hidden, allowed))
-    return _best(found, top), _SATURATION * sum(weight.values())
+    most = _SATURATION * sum(count * rarity[term].idf for term, count in wanted.items())
+    return _best(found, top), most
+
+
+def _together(local: Sequence[Mapping[str, Rarity]], total: int) -> dict[str, Rarity]:
+    """Of the same terms over several indexes with `total` texts."""
+    texts = {term: sum(here[term].texts for here in local) for term in local[0]}
+    return {term: Rarity(many, _idf(total, many)) for term, many in texts.items()}
 
 
 def _opened(folder: Path) -> tuple[tantivy.Index, str]:
@@ -225,13 +245,19 @@ def _best(found: Sequence[Scored], top: int) -> Ranked:
     """The highest scores, equal ones by id."""
     if not found:
         return Ranked((), ())
-    scores = np.concatenate([one.scores for one in found])
-    ids = np.concatenate([one.ids for one in found])
-    if len(scores) > top:  # before the slower sort by two keys
-        among = scores >= np.partition(scores, len(scores) - top)[len(scores) - top]
-        scores, ids = scores[among], ids[among]
-    order = np.lexsort((ids, -scores))[:top]
-    return Ranked(tuple(ids[order].tolist()), tuple(scores[order].tolist()))
+    if len(found) == 1:  # it is in order, but for equal scores
+        scores, ids = found[0]
+        if len(set(scores)) < len(scores):
+            pairs = sorted(zip(map(neg, scores), ids, strict=True))
+            scores, ids = [-score for score, _ in pairs], [row for _, row in pairs]
+        return Ranked(tuple(ids), tuple(scores))
+    every = np.array([score for one in found for score in one.scores], dtype=np.float64)
+    rows = np.array([row for one in found for row in one.ids], dtype=np.int64)
+    if len(every) > top:  # before the slower sort by two keys
+        among = every >= np.partition(every, len(every) - top)[len(every) - top]
+        every, rows = every[among], rows[among]
+    order = np.lexsort((rows, -every))[:top]
+    return Ranked(tuple(rows[order].tolist()), tuple(every[order].tolist()))
 
 
 def _boosted(query: tantivy.Query, weight: float) -> tantivy.Query:

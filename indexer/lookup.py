@@ -86,7 +86,7 @@ def passages(engine: sa.Engine, ids: Sequence[int], numbers: Mapping[str, int]) 
     found: dict[int, Passage] = {}
     with engine.connect() as connection:
         for at in range(0, len(ids), _MANY):
-            for row in connection.execute(_PASSAGES, {"ids": ids[at : at + _MANY]}).mappings():
+            for row in connection.execute(_PASSAGES, {"ids": ids[at : at + _MANY]}).mappings().all():
                 number, died = numbers.get(row["store_id"]), row["died"]
                 if number is not None and (died is None or died > number):
                     found[row["id"]] = _passage(row)
@@ -100,8 +100,9 @@ def wordings(engine: sa.Engine, ids: Sequence[int]) -> dict[int, str]:
         return found
     with engine.connect() as connection:
         for at in range(0, len(ids), _MANY):
-            rows = connection.execute(_WORDINGS, {"ids": ids[at : at + _MANY]})
-            found.update((row.id, indexed(row.title, row.text, row.headings, row.lead)) for row in rows)
+            # All at once: each row fetched alone lets another thread take the interpreter.
+            rows = connection.execute(_WORDINGS, {"ids": ids[at : at + _MANY]}).all()
+            found.update((row, indexed(*wording)) for row, *wording in rows)
     return {row: found[row] for row in ids if row in found}
 
 

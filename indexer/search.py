@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,7 +13,6 @@ from indexer import fusion, keywords, lookup, vectors
 from indexer.attributes import check_kinds
 from indexer.candidates import MOST, as_hit, candidates, capped, reranked, unlike
 from indexer.catalogue import Catalogue
-from indexer.closeness import closeness
 from indexer.embedders import Embedders
 from indexer.errors import RerankerMissing
 from indexer.filters import Filter
@@ -22,6 +20,7 @@ from indexer.records import Hit, Hits, Store
 from indexer.seams import Embedder, Ids, Reranker, Vectors
 from indexer.snapshots import Snapshot, Snapshots, background
 from indexer.vectors.card import Card
+from indexer.wording import Wording
 
 Mode = Literal["hybrid", "dense", "keyword"]
 DEPTH = 200  # candidates of a leg, at least
@@ -49,13 +48,6 @@ class _Group(NamedTuple):
     snapshots: Sequence[Snapshot]
     hidden: Ids
     allowed: Ids | None
-
-
-class _Matched(NamedTuple):
-    """The keyword leg's answer, and the texts it has read."""
-
-    leg: fusion.Keyword | None
-    texts: Mapping[int, str]
 
 
 class Searcher:
@@ -187,10 +179,11 @@ class Searcher:
         indexes = [segment.keywords for segment in segments]
         chosen = group.hidden, group.allowed
         pending = []
+        read = [Wording(self._catalogue.engine, query) for query in queries] if mode == "hybrid" else []
         if mode != "dense":
-            ahead = fusion.READ if mode == "hybrid" else 0
             pending = [
-                self._legs.submit(self._match, indexes, query, depth, *chosen, ahead) for query in queries
+                self._legs.submit(self._match, indexes, query, depth, *chosen, read[at] if read else None)
+                for at, query in enumerate(queries)
             ]
         dense: list[fusion.Dense] = []
         if group.embedder is not None and queries:
@@ -201,13 +194,12 @@ class Searcher:
                 fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
                 for one, vector, query in zip(near, given, queries, strict=True)
             ]
-        matched = [one.result() for one in pending] or [_Matched(None, {})] * len(queries)
         return [
             fusion.fuse(
                 dense[at] if dense else None,
-                matched[at].leg,
+                pending[at].result() if pending else None,
                 weights or (1.0, 1.0),
-                partial(self._read, queries[at], matched[at].texts),
+                read[at].closeness if read else None,
             )
             for at in range(len(queries))
         ]
@@ -219,19 +211,13 @@ class Searcher:
         depth: int,
         hidden: Ids,
         allowed: Ids | None,
-        ahead: int,
-    ) -> _Matched:
+        wording: Wording | None,
+    ) -> fusion.Keyword:
         """The keyword leg, which has time to read its best texts while the question is embedded."""
         ranked, most = keywords.match(indexes, query, depth, hidden, allowed)
-        return _Matched(
-            fusion.Keyword(ranked, most), lookup.wordings(self._catalogue.engine, ranked.ids[:ahead])
-        )
-
-    def _read(self, query: str, known: Mapping[int, str], ids: Sequence[int]) -> dict[int, float]:
-        """Closeness of these chunks to the query; those that are gone are left out."""
-        unread = lookup.wordings(self._catalogue.engine, [row for row in ids if row not in known])
-        texts = {row: known.get(row) or unread[row] for row in ids if row in known or row in unread}
-        return dict(zip(texts, closeness(query, list(texts.values())).tolist(), strict=True))
+        if wording is not None:
+            wording.read(ranked.ids[: fusion.READ])
+        return fusion.Keyword(ranked, most)
 
     def _hits(
         self,

@@ -18,10 +18,13 @@ SCRIPTS = {
     "arabic": re.compile("[\u0600-\u06ff\u0750-\u077f]"),
 }
 _RUNS = re.compile(rf"([{CJK}]+)|([^\W_{CJK}]+)")
+_PLAIN = re.compile("[a-z0-9]+")
 
 
 def words(text: str) -> list[str]:
     """Terms of a text in reading order; compatibility forms are folded (NFKC)."""
+    if text.isascii():  # NFKC leaves it as it is
+        return _PLAIN.findall(text.lower())
     found: list[str] = []
     for run, word in _RUNS.findall(unicodedata.normalize("NFKC", text).lower()):
         if word:

@@ -160,9 +160,9 @@ class _Asked:
 
     def _tantivy(self, question: str) -> Sequence[int]:
         pairs: list[tuple[float, int]] = []
-        for index, searcher in zip(self._bare, self._searchers, strict=True):
+        for index, searcher, ours in zip(self._bare, self._searchers, self._ours, strict=True):
             clauses = [
-                (tantivy.Occur.Should, tantivy.Query.term_query(index.schema, "terms", term, "freq"))
+                (tantivy.Occur.Should, tantivy.Query.term_query(index.schema, ours.field, term, "freq"))
                 for term in self._terms[question]
             ]
             hits = searcher.search(tantivy.Query.boolean_query(clauses), DEPTH, count=False).hits

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.closeness import closeness
+from indexer.closeness import Met, Question, closeness
 from indexer.words import CJK
 
 WORDS = re.compile(rf"([{CJK}]+)|([^\W_{CJK}]+)")
@@ -49,6 +49,15 @@ def test_the_share_is_that_of_counting_runs_one_by_one(query, texts):
     found = closeness(query, texts)
     assert np.allclose(found, counted(query, texts), atol=1e-9)
     assert ((found >= 0) & (found <= 1)).all()
+
+
+@settings(deadline=None)
+@given(query=letters, texts=st.lists(letters, min_size=1, max_size=6), cut=st.integers(0, 6))
+def test_texts_read_in_two_goes_are_as_close_as_in_one(query, texts, cut):
+    question = Question(query)
+    goes = [question.met(texts[:cut]), question.met(texts[cut:])]
+    met = Met(*(np.concatenate(both) for both in zip(*goes, strict=True)))
+    assert question.closeness(met).tolist() == closeness(query, texts).tolist()
 
 
 def test_an_inflected_form_is_close_and_an_unrelated_word_is_not():

@@ -148,3 +148,8 @@ def test_a_filtered_match_is_the_formula_over_what_is_allowed(many, share, seed,
             )
     whole_found = whole.match(query, top, hidden, allowed)
     assert [scores[row] for row in whole_found.ids] == pytest.approx(expected.scores[:top], rel=1e-4)
+
+
+@given(text=st.text("aZ_9 .-'\n\x00\x7f", max_size=20))
+def test_plain_texts_have_the_words_that_they_have_beside_others(text):
+    assert [*words(text), "é"] == words(f"{text} é")
