@@ -14,7 +14,8 @@ PromptError
 └── ExperimentError
     ├── ExperimentInvalid  an experiment file breaks the format; carries every problem
     ├── ExperimentChanged  a running experiment was changed in a way that would spoil it
-    └── OutcomesInvalid    exported rows break the format; carries line numbers
+    ├── OutcomesInvalid    exported rows break the format; carries line numbers
+    └── PlotsUnavailable   the library that draws is not installed
 """
 
 from __future__ import annotations
@@ -145,6 +146,11 @@ class OutcomesInvalid(ExperimentError):
         self.where = where
         self.problems = tuple(problems)
         super().__init__(_listed(f"outcomes {where} cannot be read", self.problems))
+
+
+class PlotsUnavailable(ExperimentError):
+    def __init__(self) -> None:
+        super().__init__("plots need matplotlib: pip install 'fewshot[analysis]'")
 
 
 def _listed(head: str, problems: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ rate: the mixture over a Beta(½, ½) prior (Robbins), exact at any count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -79,13 +80,15 @@ def rate_bounds(successes: int, units: int, alpha: float) -> tuple[float, float]
     evidence = betaln(successes + 0.5, failures + 0.5) - betaln(0.5, 0.5)
     peak = successes / units if units else 0.5
 
+    threshold = float(evidence) + math.log(alpha)
+
     def rejected(rate: float) -> bool:
-        with np.errstate(divide="ignore"):
-            logs = (
-                (successes * np.log(rate) if successes else 0.0),
-                (failures * np.log1p(-rate) if failures else 0.0),
-            )
-        return bool(evidence - sum(logs) >= -np.log(alpha))
+        log = 0.0
+        if successes:
+            log += successes * math.log(rate) if rate > 0 else -math.inf
+        if failures:
+            log += failures * math.log1p(-rate) if rate < 1 else -math.inf
+        return threshold >= log
 
     return _edge(rejected, peak, 0.0), _edge(rejected, peak, 1.0)
 

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from prompts.cli import Commands
+from prompts.telling import told
 
 if TYPE_CHECKING:
     from prompts.analysis.selftest import Power, Row
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
 @click.group(cls=Commands)
 def experiment() -> None:
     """Experiments: judge arms by exported outcomes, and check the statistics."""
+
+
+def report_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--json and --html."""
+    command = click.option("--json", "as_json", is_flag=True, help="One JSON object.")(command)
+    page = click.Path(dir_okay=False, path_type=Path)
+    return click.option("--html", type=page, help="Also write a page with plots here.")(command)
 
 
 @experiment.command()
@@ -50,6 +60,36 @@ def selftest(runs: int, as_json: bool) -> None:
         _print_power(power)
         click.echo(f"outside tolerance: rows {', '.join(map(str, off))}" if off else "all rows as promised")
     sys.exit(1 if off else 0)
+
+
+@experiment.command()
+@click.argument("outcomes", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@report_options
+def report(outcomes: Path, as_json: bool, html: Path | None) -> None:
+    """Judge the arms by OUTCOMES, a file that `fewshot export outcomes` wrote. No database is read."""
+    show(report_on(outcomes), as_json=as_json, html=html)
+
+
+def report_on(outcomes: Path) -> dict[str, Any]:
+    """The report of an exported log, as of the time of its export. Raises OutcomesInvalid."""
+    from prompts.analysis.report import report_of
+    from prompts.analysis.verdict import judge
+    from prompts.outcome_files import read_outcomes
+
+    exported = read_outcomes(outcomes)
+    judgement = judge(exported.experiment, exported.phases, exported.units, exported.at)
+    return report_of(judgement, exported.units)
+
+
+def show(report: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
+    """Print a report, and write its page. Raises PlotsUnavailable."""
+    if html is not None:
+        from prompts.analysis.plots import page_of
+
+        html.write_text(page_of(report), encoding="utf-8")
+    click.echo(json.dumps(report, ensure_ascii=False) if as_json else told(report))
+    if html is not None:
+        click.echo(f"plots: {html}", err=True)
 
 
 def _print_row(row: Row) -> None:

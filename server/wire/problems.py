@@ -90,6 +90,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.ExperimentInvalid: _refused(400, "invalid_value"),
     prompts.ExperimentChanged: _conflict("experiment_state"),
     prompts.OutcomesInvalid: BUG,  # rows are read by commands, never over HTTP
+    prompts.PlotsUnavailable: BUG,  # so are plots drawn
     indexer.IndexerError: NO_SEARCH,
     indexer.UnknownStore: _refused(404, "not_found"),
     indexer.UnknownUpload: _refused(404, "not_found"),
