@@ -26,7 +26,8 @@ from server.app import Opened, create_app
 from server.calling import Calling
 from server.engine import Engine
 from server.metrics import Metrics
-from server.records import Limits, ModelProfile, Piece
+from server.profile import ModelProfile
+from server.records import Limits, Piece
 from server.running import listen  # the product's own socket: its options are part of what is measured
 from server.seams import CallReader, Decoder, Tokenizer
 from server.settings import Settings

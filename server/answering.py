@@ -15,7 +15,7 @@ from server.engine import Engine
 from server.errors import DeadlineExceeded
 from server.journal import Journal
 from server.metrics import Metrics
-from server.records import Piece, Plan, Reply, Usage
+from server.records import Limits, Piece, Plan, Reply, Usage
 from server.seams import Decoder
 
 
@@ -134,14 +134,16 @@ class Answer:
 
         timer = asyncio.get_running_loop().call_later(max(self._ticket.seconds_left, 0), expire)
         try:
-            async with aclosing(_decode_all(self._engine.decoder, plan)) as pieces:
+            async with aclosing(
+                decode_all(self._engine.decoder, plan.prompts, plan.limits, request_id=plan.turn.id)
+            ) as pieces:
                 while not late:
                     waiting = asyncio.current_task()
                     piece = await anext(pieces, None)
                     waiting = None
                     if piece is None:
                         return
-                    yield piece if plan.turn.max_tokens != 0 else _prompt_only(piece)
+                    yield piece if plan.turn.max_tokens != 0 else prompt_only(piece)
         except asyncio.CancelledError:
             if not late or waiting is None:
                 raise
@@ -151,18 +153,20 @@ class Answer:
         raise DeadlineExceeded("the answer did not end within the request's deadline; ask for fewer tokens")
 
 
-def _prompt_only(piece: Piece) -> Piece:
+def prompt_only(piece: Piece) -> Piece:
     """max_tokens 0 with echo asks for the prompt alone; engines generate one token all the same."""
     return replace(piece, text="", tokens=(), logprobs=None, finish=piece.finish and "length")
 
 
-def _decode_all(decoder: Decoder, plan: Plan) -> AsyncGenerator[Piece]:
-    turn, limits = plan.turn, plan.limits
-    if len(plan.prompts) == 1:
-        return decoder.decode(plan.prompts[0], limits, request_id=turn.id)
+def decode_all(
+    decoder: Decoder, prompts: Sequence[tuple[int, ...]], limits: Limits, *, request_id: str
+) -> AsyncGenerator[Piece]:
+    """Pieces of every prompt's choices, interleaved; choice indexes are prompt-major."""
+    if len(prompts) == 1:
+        return decoder.decode(prompts[0], limits, request_id=request_id)
     streams = [
-        decoder.decode(prompt, limits, request_id=f"{turn.id}-{number}")
-        for number, prompt in enumerate(plan.prompts)
+        decoder.decode(prompt, limits, request_id=f"{request_id}-{number}")
+        for number, prompt in enumerate(prompts)
     ]
     return _merged(streams, limits.n)
 

@@ -2,7 +2,8 @@
 
 from prompts.records import Template
 from server.errors import InvalidValue, ModelNotFound, UnsupportedParameter
-from server.records import ModelProfile, Turn
+from server.profile import ModelProfile
+from server.records import Turn
 
 
 def check_against_model(turn: Turn, profile: ModelProfile, *, echo_logprobs: bool) -> None:

@@ -27,6 +27,7 @@ from server.label_scoring import LabelTokens, Way, label_tokens, score_labels
 from server.limits import salt_of
 from server.pipeline import Parts
 from server.records import Choice, Limits, Plan, Reply, TemplateUse, Turn, Usage
+from server.replay import describe_engine
 from server.token_reading import TokenReading
 
 AT_ONCE = 16  # prompts of one request inside the engine
@@ -165,6 +166,7 @@ class _Work:
             base=profile.name,
             base_sha256=profile.sha256,
             fingerprint=profile.fingerprint,
+            engine=describe_engine(profile),
             prompts=prompts,
             prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
             limits=Limits(max_tokens=1, temperature=0.0),

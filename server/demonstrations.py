@@ -38,6 +38,11 @@ class PoolDemos:
         found = self._pools.get(pool) if pool else self._pool
         return found.digest if found else None
 
+    def has(self, sha256: str | None) -> bool:
+        """Whether a pool of that digest is here."""
+        pools = [*self._pools.values(), *([self._pool] if self._pool else [])]
+        return any(pool.digest == sha256 for pool in pools)
+
     def fixed(self, policy: DemoPolicy) -> tuple[Demo, ...]:
         """Raises InvalidValue when examples are wanted and there is no pool."""
         if policy.strategy == "none" or not (policy.count or policy.ids):

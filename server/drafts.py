@@ -8,7 +8,9 @@ from typing import NamedTuple, TypeVar
 from prompts.records import Message, Template
 from server.errors import InvalidValue
 from server.journal import token_bytes
-from server.records import Grounding, Limits, ModelProfile, Plan, TemplateUse, Turn
+from server.profile import ModelProfile
+from server.records import Grounding, Limits, Plan, TemplateUse, Turn
+from server.replay import describe_engine
 from server.seams import Tokenizer
 
 INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip
@@ -60,6 +62,7 @@ def drafted(
         base=profile.name,
         base_sha256=profile.sha256,
         fingerprint=profile.fingerprint,
+        engine=describe_engine(profile),
         prompts=prompts,
         prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
         limits=limits,

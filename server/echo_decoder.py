@@ -12,7 +12,8 @@ from dataclasses import replace
 from prompts.records import Message
 from server.calling import Calling, Function
 from server.hermes import HermesReader, worded
-from server.records import FinishReason, Limits, ModelProfile, Piece, TokenLogprob
+from server.profile import ModelProfile
+from server.records import FinishReason, Limits, Piece, TokenLogprob
 
 ECHO = "echo"  # the name it is served by
 LAST_CODE_POINT = 0x10FFFF
@@ -81,6 +82,8 @@ class EchoDecoder:
             dtype="none",
             created=created,
             special_tokens=tuple(SPECIAL),
+            device="cpu",
+            flags={"batch_invariant": True},
         )
 
     @property

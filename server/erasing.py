@@ -8,7 +8,7 @@ from indexer.commands.deleting import remove, remove_for_good, target_options
 from indexer.commands.options import opened_catalogue, tells
 from indexer.database import open_database, shrink
 from indexer.erasure import forget, wanted
-from server.journal import erase_texts
+from server.forgetting import erase_texts
 from server.settings import Settings
 
 DAY_SECONDS = 24 * 3600  # in which a turn that used a deleted chunk may still be written down

@@ -11,7 +11,6 @@ import hmac
 import json
 import logging
 import queue
-import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,13 +19,15 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import Engine, Table, delete, exists, func, insert, select, update
+from sqlalchemy import Engine, Table, func, insert, or_, select
+from ulid import ULID
 
 from indexer.database import writing
 from prompts.records import Message
+from server.forgetting import erase_texts
 from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
-from server.schema import exposures, open_schema, plans, replies, responses
+from server.schema import exposures, open_schema, plans, replies
 
 log = logging.getLogger("fewshot.journal")
 
@@ -35,7 +36,9 @@ Row = tuple[Table | None, dict[str, Any], Done | None]
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
 GROUP = 512  # rows a transaction
-CHUNK_ID = re.compile(r'"chunk_id": "([^"]+)"')  # in the body of a stored response
+PREFIXES = ("chatcmpl-", "cmpl-", "resp_", "clsf-")  # of turns
+LONGEST_SECONDS = 3600.0  # no turn is older than that when it ends
+NOTED = ("client_request_id", "idempotency_key", "retry_count", "trace")  # of a turn's headers
 
 
 class Journal:
@@ -74,14 +77,15 @@ class Journal:
             "propensity": met.propensity,
             "slice": met.slice if counted else None,
             "model": turn.model,
-            "client_request_id": turn.client_request_id,
             "metadata": _json(turn.metadata if self._keeps(turn) else {}),
+            **dict.fromkeys(NOTED),
+            **turn.noted,
         }
         self._rows.put((exposures, row, lambda problem: _settle(done, problem)))
         return done
 
     def plan(self, plan: Plan) -> None:
-        used = [source.chunk_id for source in plan.sources if source.used]
+        used = sorted((source for source in plan.sources if source.used), key=lambda source: source.n)
         template = plan.template
         self._put(
             plans,
@@ -93,7 +97,7 @@ class Journal:
             template_sha256=template and template.sha256,
             demos=_json(plan.demos),
             pool_sha256=plan.pool_sha256,
-            chunks=_json(used),
+            chunks=_json([source.chunk_id for source in used]),
             generations=_json(plan.generations),
             dropped=_json(plan.dropped),
             grounding=plan.grounding,
@@ -109,6 +113,9 @@ class Journal:
             if self._keeps(plan.turn)
             else None,
             variables=_json(plan.turn.wishes.variables) if self._keeps(plan.turn) else None,
+            engine=_json(plan.engine),
+            options=_json(_options(plan)),
+            prompt_lengths=_json([len(ids) for ids in plan.prompts]),
         )
 
     def reply(self, reply: Reply) -> None:
@@ -133,6 +140,8 @@ class Journal:
             else None,
             token_ids=token_bytes(tuple(choice.tokens for choice in reply.choices)) if keeps else None,
             texts_sha256=hashlib.sha256(_json(texts).encode()).hexdigest(),
+            token_lengths=_json([len(choice.tokens) for choice in reply.choices]),
+            finishes=_json([choice.finish for choice in reply.choices]),
         )
 
     @asynccontextmanager
@@ -150,14 +159,35 @@ class Journal:
         else:
             self.reply(reply(None))
 
-    def find(self, turn_id: str) -> Mapping[str, Any] | None:
-        """The three rows of a turn as one mapping, or None. Blocking; for tests, replay and exports."""
+    def find(self, turn_id: str, *, tenant: str | None = None) -> Mapping[str, Any] | None:
+        """The three rows of a turn as one mapping, or None; of any tenant where none is named. Blocking."""
         with self._engine.connect() as connection:
             found: dict[str, Any] = {}
+            owner = select(exposures.c.tenant).where(exposures.c.turn == turn_id)
+            if tenant is not None and connection.execute(owner).scalar() != tenant:
+                return None
             for table in (exposures, plans, replies):
                 row = connection.execute(select(table).where(table.c.turn == turn_id)).mappings().first()
                 found |= {f"{table.name}.{name}": value for name, value in (row or {}).items()}
             return found or None
+
+    def others(self, row: Mapping[str, Any]) -> int:
+        """How many other turns were decoded while the turn of `find`'s rows was. Blocking."""
+        began, ended = row.get("plans.at"), row.get("replies.at")
+        if began is None or ended is None:
+            return 0
+        first, last = (str(ULID.from_timestamp(at)) for at in (began - LONGEST_SECONDS, ended + 1))
+        near = or_(
+            *(plans.c.turn.between(f"{prefix}{first}", f"{prefix}{last}") for prefix in PREFIXES)
+        )  # ids sort by time, so the primary key finds them
+        beside = (
+            select(func.count())
+            .select_from(plans.outerjoin(replies, replies.c.turn == plans.c.turn))
+            .where(near, plans.c.turn != row["plans.turn"], plans.c.grounding != "refused")
+            .where(plans.c.at < ended, or_(replies.c.at.is_(None), replies.c.at > began))
+        )
+        with self._engine.connect() as connection:
+            return int(connection.execute(beside).scalar_one())
 
     def erase(self, chunk_ids: Sequence[str]) -> int:
         """Empty the texts and tokens of every turn that used one of these chunks; how many turns. Blocking.
@@ -208,33 +238,21 @@ class Journal:
                     done(problem)
 
 
-def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
-    """`Journal.erase` for a journal that nobody has open here. Makes the tables if there are none.
-
-    Stored responses that show one of the chunks among their results or citations go whole.
-    Raises `DatabaseRefused` when the journal is of a newer release.
-    """
-    open_schema(engine)
-    turns: set[str] = set()
-    wanted = frozenset(chunk_ids)
-    with writing(engine) as connection:
-        for at in range(0, len(chunk_ids), GROUP):
-            used = func.json_each(plans.c.chunks).table_valued("value")
-            some = exists().select_from(used).where(used.c.value.in_(chunk_ids[at : at + GROUP]))
-            turns.update(connection.execute(select(plans.c.turn).where(some)).scalars())
-        for turn in sorted(turns):
-            connection.execute(
-                update(plans)
-                .where(plans.c.turn == turn)
-                .values(messages=None, prompt_ids=None, asked=None, variables=None)
-            )
-            connection.execute(
-                update(replies).where(replies.c.turn == turn).values(texts=None, calls=None, token_ids=None)
-            )
-        for response, body in connection.execute(select(responses.c.id, responses.c.body)).all():
-            if wanted & set(CHUNK_ID.findall(body)):
-                connection.execute(delete(responses).where(responses.c.id == response))
-    return len(turns)
+def _options(plan: Plan) -> dict[str, Any]:
+    """What else of the request shaped the text that was shown, or what was searched."""
+    turn = plan.turn
+    return {
+        "n": turn.n,
+        "choices": plan.limits.n * max(len(plan.prompts), 1),
+        "citations": turn.wishes.citations,
+        "echo": turn.echo,
+        "prompt_only": turn.max_tokens == 0,
+        "stores": list(turn.search.stores),
+        "search_mode": turn.search.mode,
+        "demos_requested": plan.demos_requested,
+        "truncation": turn.truncation,
+        "functions": len(turn.calling.functions),
+    }
 
 
 def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from prompts.budget import completion_room
 from prompts.records import Sampling, Template
-from server.records import Limits, ModelProfile, Turn
+from server.profile import ModelProfile
+from server.records import Limits, Turn
 
 T = TypeVar("T")
 NOTHING_SAID = Sampling()

@@ -238,7 +238,7 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
 
 async def _search(turn: Turn, question: str, template: Template, parts: Parts) -> Hits:
     if not turn.search.stores:
-        return NO_HITS
+        return Hits((), {})
     top = turn.search.top or template.retrieval_top or parts.top
     began = time.perf_counter()
     try:

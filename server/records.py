@@ -6,7 +6,6 @@ Piece  what the model said, bit by bit (decoder → pipeline → routes)
 Reply  the whole answer, once it has ended (pipeline → routes, journal)
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -101,7 +100,7 @@ class Turn:
     unit_kind: str = "request"
     conversation: str | None = None  # id of its first response, where the server knows conversations
     metadata: Mapping[str, str] = field(default_factory=dict)
-    client_request_id: str | None = None
+    noted: Mapping[str, str | int] = field(default_factory=dict)  # headers only written down, by column
     deadline_seconds: float | None = None
     ignored: tuple[str, ...] = ()  # unknown field names skipped under server.unknown_fields = "report"
     truncation: Literal["auto", "disabled"] | None = None  # None: the template decides; it drops old turns
@@ -192,6 +191,7 @@ class Plan:
     base: str  # served name of the base model
     base_sha256: str
     fingerprint: str = ""  # system_fingerprint: of engine version, weights, adapter, dtype
+    engine: Mapping[str, Any] = field(default_factory=dict)  # ModelProfile.describe
     prompts: tuple[tuple[int, ...], ...]  # token ids, one row a prompt
     prompt_sha256: str
     limits: Limits
@@ -249,25 +249,3 @@ class Reply:
     citations_dropped: int = 0
     first_token_seconds: float | None = None
     total_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelProfile:
-    """What the server must know of the model it decodes with."""
-
-    name: str
-    sha256: str  # of the folder's manifest
-    context_tokens: int
-    vocabulary: int
-    engine: str  # "vllm" | "echo"
-    engine_version: str
-    dtype: str
-    created: int
-    special_tokens: tuple[str, ...] = ()
-    sampling: Sampling = Sampling()  # the model's own generation config
-
-    @property
-    def fingerprint(self) -> str:
-        """OpenAI's system_fingerprint: changes when engine, weights or number format change."""
-        made_of = f"{self.engine}\0{self.engine_version}\0{self.sha256}\0{self.dtype}"
-        return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"

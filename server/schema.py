@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from indexer.upgrading import upgrade
 
-VERSION = 6  # of the newest revision
+VERSION = 7  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -39,6 +39,9 @@ exposures = Table(
     Column("propensity", Float),
     Column("slice", Boolean),
     Index("ix_exposures_experiment", "experiment", "unit"),
+    Column("idempotency_key", Text),  # this and the next: as the caller sent them, to spot double exposures
+    Column("retry_count", Integer),
+    Column("trace", Text),  # trace id of the caller's traceparent
 )
 plans = Table(
     "plans",
@@ -64,6 +67,10 @@ plans = Table(
     Column("served", Text),  # experiment/arm whose recipe made the prompt
     Column("asked", Text),  # JSON: the caller's messages
     Column("variables", Text),  # JSON: the values of the template's slots
+    Column("engine", Text),  # JSON: name, version, device, dtype, flags, and this program's release
+    Column("options", Text),  # JSON: what else shaped the shown text
+    Column("prompt_lengths", Text),  # JSON: where one prompt's ids end and the next one's begin
+    Column("erased_at", Float),  # prompt and answer were erased on request
 )
 replies = Table(
     "replies",
@@ -81,6 +88,8 @@ replies = Table(
     Column("calls", Text),  # JSON, a list for each choice; null where nothing was called
     Column("token_ids", LargeBinary),
     Column("texts_sha256", Text, nullable=False),
+    Column("token_lengths", Text),  # JSON: of each choice
+    Column("finishes", Text),  # JSON: of each choice
 )
 feedback = Table(
     "feedback",

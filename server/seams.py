@@ -10,7 +10,8 @@ from indexer.records import Hits
 from prompts.demos import Picked
 from prompts.records import Demo, DemoPolicy, Message, Template
 from server.calling import Calling, Function, Heard
-from server.records import Limits, ModelProfile, Piece, Search
+from server.profile import ModelProfile
+from server.records import Limits, Piece, Search
 
 
 class Tokenizer(Protocol):
@@ -108,6 +109,10 @@ class Demos(Protocol):
 
     def sha256_of(self, pool: str | None) -> str | None:
         """Digest of the pool `name@version`, or of the default one; None when there is none."""
+        ...
+
+    def has(self, sha256: str | None) -> bool:
+        """Whether a pool of that digest is here."""
         ...
 
     def fixed(self, policy: DemoPolicy) -> tuple[Demo, ...]:

@@ -18,7 +18,7 @@ from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.connection import EventStream, read_json_bytes, unless_gone
 from server.routes.granting import estimate, grant
-from server.wire.headers import deadline_of, fewshot_headers
+from server.wire.headers import deadline_of, fewshot_headers, noted_of
 from server.wire.problems import problem_of
 from server.wire.reading import Context
 
@@ -161,7 +161,7 @@ def context_of(request: Request, key: Key, prefix: str) -> Context:
         tenant=key.tenant,
         scopes=key.scopes,
         unit_header=request.headers.get(header) if header else None,
-        client_request_id=request.headers.get("x-client-request-id") or request.headers.get("x-request-id"),
+        noted=noted_of(request.headers),
         deadline=deadline_of(request.headers),
         unknown_fields=options.unknown_fields,
         aliases=parts.aliases.of(key.tenant),

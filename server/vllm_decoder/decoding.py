@@ -8,7 +8,8 @@ from typing import Any
 
 from server.calling import Calling
 from server.errors import EngineUnavailable, InvalidValue
-from server.records import Limits, ModelProfile, Piece
+from server.profile import ModelProfile
+from server.records import Limits, Piece
 from server.vllm_decoder.options import EngineOptions, set_environment
 from server.vllm_decoder.pieces import as_pieces
 from server.vllm_decoder.sampling import sampling_params

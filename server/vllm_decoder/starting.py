@@ -1,13 +1,14 @@
 """From options to a running engine and the profile of its model."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from server.models import folder_digest, served_name
-from server.records import ModelProfile
+from server.profile import ModelProfile
 from server.vllm_decoder.options import EngineOptions, set_environment
 from server.vllm_decoder.sampling import own_sampling
 
@@ -69,6 +70,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 def profile_of(engine: Any, options: EngineOptions) -> ModelProfile:
     import vllm
+    from vllm.platforms import current_platform
 
     config = engine.model_config
     tokenizer = engine.get_tokenizer()
@@ -85,4 +87,19 @@ def profile_of(engine: Any, options: EngineOptions) -> ModelProfile:
         created=int(time.time()),
         special_tokens=tuple(sorted(set(tokenizer.all_special_tokens))),
         sampling=own_sampling(config.get_diff_sampling_param()),
+        device=current_platform.get_device_name(),
+        flags=_flags(engine.vllm_config, on_cpu=current_platform.is_cpu()),
     )
+
+
+def _flags(config: Any, *, on_cpu: bool) -> dict[str, bool | int | str]:
+    """Options that can change what rounding does to an answer."""
+    from vllm import envs
+
+    return {
+        "batch_invariant": bool(envs.VLLM_BATCH_INVARIANT) and not on_cpu,
+        "batch": config.scheduler_config.max_num_seqs,
+        "block": config.cache_config.block_size,
+        "eager": config.model_config.enforce_eager,
+        **({"threads": os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto")} if on_cpu else {}),
+    }

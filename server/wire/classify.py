@@ -61,7 +61,7 @@ def read_classify(body: bytes, context: Context) -> Classification:
         unit=unit.name,
         unit_kind=unit.kind,
         metadata=asked.metadata,
-        client_request_id=context.client_request_id,
+        noted=context.noted,
         deadline_seconds=context.deadline,
         ignored=ignored,
     )

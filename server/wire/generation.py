@@ -179,7 +179,7 @@ def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
         unit=unit.name,
         unit_kind=unit.kind,
         metadata=asked.metadata,
-        client_request_id=context.client_request_id,
+        noted=context.noted,
         deadline_seconds=context.deadline,
         ignored=ignored,
     )

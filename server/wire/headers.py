@@ -1,5 +1,6 @@
 """Request headers that mean something, and the response headers of a generation (openai-surface §1)."""
 
+import re
 from collections.abc import Mapping
 
 from server.errors import InvalidValue
@@ -7,6 +8,7 @@ from server.quotas import Kind, Standing
 from server.records import Plan
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 def deadline_of(headers: Mapping[str, str]) -> float | None:
@@ -22,6 +24,24 @@ def deadline_of(headers: Mapping[str, str]) -> float | None:
     if seconds is None or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
         raise InvalidValue("X-Request-Timeout must be seconds from 0.1 to 3600", param="X-Request-Timeout")
     return seconds
+
+
+def noted_of(headers: Mapping[str, str]) -> dict[str, str | int]:
+    """What a generation writes down of its headers, by the journal's column; nothing that is malformed."""
+    found: dict[str, str | int | None] = {
+        "client_request_id": _visible(headers, "x-client-request-id", 128)
+        or _visible(headers, "x-request-id", 128),
+        "idempotency_key": _visible(headers, "idempotency-key", 255),
+        "retry_count": retry_count_of(headers),
+        "trace": _trace(headers.get("traceparent", "")),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def retry_count_of(headers: Mapping[str, str]) -> int | None:
+    """How often the client has sent this before: 0 at first. None: it does not say."""
+    said = headers.get("x-stainless-retry-count", "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) <= 4 else None
 
 
 def fewshot_headers(plan: Plan) -> dict[str, str]:
@@ -61,6 +81,18 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds, 3), 60)
     short = f"{rest:.3f}".rstrip("0").rstrip(".")
     return f"{int(minutes)}m{short}s" if minutes else f"{short}s"
+
+
+def _visible(headers: Mapping[str, str], name: str, longest: int) -> str | None:
+    """A header of visible ASCII characters that is not too long."""
+    said = headers.get(name, "")
+    return said if re.fullmatch(f"[!-~]{{1,{longest}}}", said) else None
+
+
+def _trace(traceparent: str) -> str | None:
+    """The trace id of a W3C traceparent."""
+    found = TRACEPARENT.fullmatch(traceparent)
+    return found[1] if found and found[1] != "0" * 32 else None
 
 
 def _number(text: str) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from server.aliases import Alias
-from server.records import ModelProfile
+from server.profile import ModelProfile
 
 OWNER = "fewshot"
 Kind = Literal["base", "adapter", "alias", "embedding"]

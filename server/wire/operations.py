@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from server.wire.replay import RECORD, REPLAY
 from server.wire.response_shapes import INPUT_ITEM, RESPONSE
 from server.wire.shapes import (
     ANYTHING,
@@ -107,6 +108,7 @@ ANSWERS: Mapping[str, Mapping[str, Shape]] = {
     "/v1/responses/{response_id}/input_items": {"get": page_of(INPUT_ITEM)},
     "/v1/classify": {"post": CLASSIFIED},
     "/v1/feedback": {"post": OPINION},
+    "/v1/replay/{response_id}": {"get": RECORD, "post": REPLAY},
     "/v1/files": {"get": page_of(FILE), "post": FILE},
     "/v1/files/{file_id}": {"get": FILE, "delete": gone("file")},
     "/v1/vector_stores": {"get": page_of(STORE), "post": STORE},

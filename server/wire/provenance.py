@@ -41,7 +41,7 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
         },
         "generations": dict(plan.generations),
         "prompt_sha256": plan.prompt_sha256,
-        "sampling": _sampling(plan.limits),
+        "sampling": sampling_object(plan.limits),
         "grounding": plan.grounding,
         "sources": [
             source_object(source, cited=source.n in numbers, text=turn.wishes.inspect)
@@ -129,7 +129,7 @@ def source_object(source: SourceUse, *, cited: bool, text: bool) -> dict[str, An
     return {**shown, "text": source.text} if text else shown
 
 
-def _sampling(limits: Limits) -> dict[str, Any]:
+def sampling_object(limits: Limits) -> dict[str, Any]:
     """The values really used, whoever decided them: what a caller needs to ask for the same draw again."""
     return {
         "temperature": limits.temperature,

@@ -36,7 +36,7 @@ class Context:
     tenant: str = "local"
     scopes: frozenset[str] = frozenset()  # of the caller's key
     unit_header: str | None = None  # value of the trusted header that names the experiment unit
-    client_request_id: str | None = None
+    noted: Mapping[str, str | int] = field(default_factory=dict)  # headers that are only written down
     deadline: float | None = None  # seconds this request may live
     unknown_fields: Literal["refuse", "report"] = "refuse"
     aliases: Mapping[str, Alias] = field(default_factory=dict)  # that the caller's tenant may use

@@ -144,7 +144,7 @@ def test_erasing_a_chunk_empties_the_turns_that_used_it_and_keeps_their_fingerpr
     after = written(journal, "chatcmpl-1")
     emptied = {"plans.messages", "plans.prompt_ids", "plans.asked", "plans.variables"}
     emptied |= {"replies.texts", "replies.token_ids"}
-    assert {name for name in before if before[name] != after[name]} == emptied
+    assert {name for name in before if before[name] != after[name]} == {*emptied, "plans.erased_at"}
     assert {after[name] for name in emptied} == {None}
     assert written(journal, "chatcmpl-2")["replies.texts"] is not None
     assert journal.erase(["ch_a"]) == 1  # again, for a turn that was written late

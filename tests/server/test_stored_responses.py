@@ -9,7 +9,8 @@ from indexer.database import check_schema, open_database
 from indexer.errors import DatabaseRefused
 from indexer.upgrading import backups
 from server.errors import NotFound
-from server.journal import Journal, erase_texts
+from server.forgetting import erase_texts
+from server.journal import Journal
 from server.keys import Keys
 from server.schema import VERSION, metadata, open_schema, responses
 from server.stored_responses import StoredResponse, StoredResponses
@@ -97,6 +98,8 @@ def old_key(engine):
 def old_tables():
     """The journal's three tables without the columns that came later."""
     later = {"phase", "propensity", "slice", "served", "asked", "variables"}
+    later |= {"idempotency_key", "retry_count", "trace", "engine", "options", "prompt_lengths", "erased_at"}
+    later |= {"token_lengths", "finishes", "calls"}
     old = sa.MetaData()
     for name in ("exposures", "plans", "replies"):
         columns = [column for column in metadata.tables[name].columns if column.name not in later]

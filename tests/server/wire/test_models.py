@@ -2,7 +2,7 @@
 
 import orjson
 
-from server.records import ModelProfile
+from server.profile import ModelProfile
 from server.wire.models import embedding_object, model_list, model_object
 from tests.server.samples import client_hearing
 

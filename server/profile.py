@@ -1,0 +1,31 @@
+"""What the server must know of the model that it decodes with, and of what that runs on."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from server.records import Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """What the server must know of the model it decodes with."""
+
+    name: str
+    sha256: str  # of the folder's manifest
+    context_tokens: int
+    vocabulary: int
+    engine: str  # "vllm" | "echo"
+    engine_version: str
+    dtype: str
+    created: int
+    special_tokens: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)  # the model's own generation config
+    device: str = ""  # what it runs on: "cpu", the card's name
+    flags: Mapping[str, bool | int | str] = field(default_factory=dict)  # that rounding may depend on
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's system_fingerprint: changes when engine, weights or number format change."""
+        made_of = f"{self.engine}\0{self.engine_version}\0{self.sha256}\0{self.dtype}"
+        return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
