@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field
 from indexer.filters import parse_filter
 from indexer.ownership import StoreStatus
 from server.aliases import Alias
-from server.records import Citation, Reply, Search, SourceUse
+from server.records import Reply, Search
+from server.sources import Citation, SourceUse
 from server.wire.extension import StoreIds, check_filter
 from server.wire.fields import MCP_ASK, MCP_SEARCH
 from server.wire.provenance import citation_object, source_object
