@@ -26,9 +26,10 @@ PRAGMAS = (
 )
 OLDEST = (3, 51, 3)  # up to 3.51.2, WAL mode can lose committed writes (sqlite.org/wal.html)
 WITHDRAWN = (3, 52, 0)
+LIBRARY: tuple[int, ...] = sqlite.sqlite_version_info
 
 
-def check_library(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:
+def check_library(version: tuple[int, ...] = LIBRARY) -> None:
     """Raise `DatabaseRefused` unless this SQLite keeps committed writes in WAL mode."""
     if version < OLDEST or version == WITHDRAWN:
         found = ".".join(map(str, version))

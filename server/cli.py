@@ -14,6 +14,7 @@ from server.settings import Settings, SettingsRefused, load_settings
 LAZY = {
     "ask": "server.asking:ask",
     "catalogue": "indexer.commands.catalogue:catalogue",
+    "doctor": "server.doctor:doctor",
     "erase": "server.erasing:erase",
     "experiment": "prompts.commands.experiment:experiment",
     "ingest": "indexer.commands.ingest:ingest",
@@ -29,6 +30,7 @@ LAZY = {
 ABOUT = {  # so that `fewshot --help` imports nothing
     "ask": "Ask a question of your documents.",
     "catalogue": "Show where the catalogue is, or move it to PostgreSQL.",
+    "doctor": "Check everything a server needs.",
     "erase": "Delete from the stores, the disk and the journal.",
     "experiment": "Judge arms by what was logged, and check the judge.",
     "ingest": "Chunk, embed and index files and folders.",
@@ -78,7 +80,10 @@ def main(context: click.Context, config: Path | None) -> None:
     try:
         settings = load_settings(config)
     except SettingsRefused as problem:
-        raise Refusal(str(problem)) from None
+        if context.invoked_subcommand != "doctor":
+            raise Refusal(str(problem)) from None
+        context.obj = problem  # it is what the doctor has to say
+        return
     context.obj = settings
     context.default_map = defaults_of(settings)
     # Read by libraries at their import, here and in child processes.
