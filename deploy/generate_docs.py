@@ -1,4 +1,4 @@
-"""Write the docs that are made from the code: settings, commands, the environment example.
+"""Write the docs that are made from the code: settings, commands, HTTP interface, environment example.
 
 python deploy/generate_docs.py           write them
 python deploy/generate_docs.py --check   exit 1 when a file on disk differs, naming it
@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
+from deploy.api_page import api_page
 from server.alias_settings import Alias
 from server.cli import ABOUT, main
 from server.settings import knobs
@@ -72,6 +73,7 @@ def command_paths() -> Iterator[tuple[str, ...]]:
 PAGES = {
     ROOT / "docs/settings.md": settings_page,
     ROOT / "docs/commands.md": commands_page,
+    ROOT / "docs/api.md": lambda: api_page(NOTE),
     ROOT / "deploy/env.example": env_example,
 }
 

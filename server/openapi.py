@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -96,10 +97,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
     schemas |= {name: _with_nulls(schema) for name, schema in definitions.get("$defs", {}).items()}
     schemas["Error"] = ERROR
     document["components"]["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer"}}
+    scopes = _scopes(app)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if path not in OPEN:
-                operation["security"] = [{SCHEME: []}]
+                operation["security"] = [{SCHEME: [scopes[path, method]]}]
             operation["responses"] = _responses(path, method)
         if path in BODIES:
             reference = refs[BODIES[path], "validation"]
@@ -118,6 +120,18 @@ def describe(app: FastAPI) -> dict[str, Any]:
     }
     _link(document["paths"])
     return document
+
+
+def _scopes(app: FastAPI) -> dict[tuple[str, str], str]:
+    """The scope that a key needs, by path and method: OpenAPI calls it a role of the security scheme."""
+    return {
+        (route.path_format, method.lower()): scope
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+        for dependency in route.dependant.dependencies
+        if (scope := getattr(dependency.call, "scope", None)) is not None
+    }
 
 
 def _responses(path: str, method: str) -> dict[str, Any]:

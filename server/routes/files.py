@@ -68,6 +68,7 @@ async def create(request: Request, key: Caller) -> Response:
 
 @router.get("/v1/files", response_model=None)
 async def list_files(request: Request, key: Caller) -> Response:
+    """The uploaded files of the tenant."""
     corpora: Corpora = request.state.corpora
     query = request.query_params
     window = read_window(query, "file-", also=("purpose",), usual=10_000, most=10_000)
@@ -77,6 +78,7 @@ async def list_files(request: Request, key: Caller) -> Response:
 
 @router.get("/v1/files/{file_id}", response_model=None)
 async def retrieve(request: Request, file_id: str, key: Caller) -> Response:
+    """What is known of a file."""
     corpora: Corpora = request.state.corpora
     return answer(file_object(await corpora.run(uploads.find, key.tenant, file_id)))
 

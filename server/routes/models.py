@@ -18,11 +18,13 @@ router = APIRouter()
 
 @router.get("/v1/models", response_model=None)
 async def list_models(request: Request, key: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    """What may be named as `model`: the base model first, then aliases, then the embedding model."""
     return JSONResponse(model_list(_models(request, key)))
 
 
 @router.get("/v1/models/{name:path}", response_model=None)
 async def retrieve(request: Request, name: str, key: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    """One of them by its name."""
     models = _models(request, key)
     for model in models:
         if model["id"] == name:

@@ -96,6 +96,7 @@ async def input_items(request: Request, response_id: str, key: Infer) -> Respons
 
 @router.post("/v1/responses/{response_id}/cancel", response_model=None)
 async def cancel(response_id: str, _: Infer) -> Response:
+    """Always a 400: nothing runs in the background here."""
     raise InvalidValue("responses do not run in the background here, so there is nothing to cancel")
 
 

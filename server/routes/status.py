@@ -33,6 +33,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/version", response_model=None)
 async def version(request: Request, key: Annotated[Key, Depends(requires("infer"))]) -> Response:
+    """What is running: release, engine, embedding model, models."""
     parts: Parts = request.state.parts
     profile = parts.engine.decoder.profile
     return JSONResponse(
@@ -63,6 +64,7 @@ def serve_openapi(app: FastAPI) -> None:
 
     @app.get("/openapi.json", response_model=None)
     async def openapi(_: Annotated[Key, Depends(requires("infer"))]) -> Response:
+        """This interface as an OpenAPI 3.1 document."""
         return JSONResponse(document)
 
 

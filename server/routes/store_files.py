@@ -38,11 +38,13 @@ async def attach(request: Request, store_id: str, key: Caller) -> Response:
 
 @router.get(FILES, response_model=None)
 async def list_files(request: Request, store_id: str, key: Caller) -> Response:
+    """The files of a store."""
     return await _listed(request, store_id, key.tenant, None)
 
 
 @router.get(FILES + "/{file_id}", response_model=None)
 async def retrieve(request: Request, store_id: str, file_id: str, key: Caller) -> Response:
+    """How far a file of the store is, and what was wrong with it."""
     corpora: Corpora = request.state.corpora
     return _file(await corpora.run(attachments.find, key.tenant, store_id, file_id))
 
@@ -84,6 +86,7 @@ async def begin(request: Request, store_id: str, key: Caller) -> Response:
 
 @router.get(BATCHES + "/{batch_id}", response_model=None)
 async def retrieve_batch(request: Request, store_id: str, batch_id: str, key: Caller) -> Response:
+    """How far the files of a batch are."""
     corpora: Corpora = request.state.corpora
     return _batch(await corpora.run(file_batches.find, key.tenant, store_id, batch_id))
 
@@ -97,6 +100,7 @@ async def cancel(request: Request, store_id: str, batch_id: str, key: Caller) ->
 
 @router.get(BATCHES + "/{batch_id}/files", response_model=None)
 async def list_batch(request: Request, store_id: str, batch_id: str, key: Caller) -> Response:
+    """The files of a batch."""
     corpora: Corpora = request.state.corpora
     await corpora.run(file_batches.find, key.tenant, store_id, batch_id)
     return await _listed(request, store_id, key.tenant, batch_id)

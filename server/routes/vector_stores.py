@@ -38,6 +38,7 @@ async def create(request: Request, key: Caller) -> Response:
 
 @router.get("/v1/vector_stores", response_model=None)
 async def list_stores(request: Request, key: Caller) -> Response:
+    """The stores that the key sees: its tenant's, and common ones."""
     corpora: Corpora = request.state.corpora
     page = await corpora.run(ownership.listed, key.tenant, read_window(request.query_params, "vs_"))
     return answer(list_body([store_object(status) for status in page.items], page))
@@ -45,12 +46,14 @@ async def list_stores(request: Request, key: Caller) -> Response:
 
 @router.get("/v1/vector_stores/{store_id}", response_model=None)
 async def retrieve(request: Request, store_id: str, key: Caller) -> Response:
+    """What is known of a store, and how many of its files are read."""
     corpora: Corpora = request.state.corpora
     return answer(store_object(await corpora.run(ownership.find, key.tenant, store_id)))
 
 
 @router.post("/v1/vector_stores/{store_id}", response_model=None)
 async def change(request: Request, store_id: str, key: Caller) -> Response:
+    """Another name, expiry or metadata; null clears."""
     corpora: Corpora = request.state.corpora
     options = request.state.options
     values = read_store_change(await read_json_bytes(request, options.body_bytes), options.unknown_fields)
