@@ -30,6 +30,7 @@ GOALS = {
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
     "retrieval": Goal("bench.retrieval:main", "nDCG@10 of each retrieval leg and of both", True),
     "citations": Goal("bench.citations:main", "citations of generated answers against their documents", True),
+    "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", True),
     "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", True),
 }
 

@@ -14,7 +14,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -44,7 +44,8 @@ from server.wiring import open_parts
 
 CONTAINED = 0.98  # of located spans must hold the cited words
 TOP = 4
-AT_ONCE = 2
+AT_ONCE = 4
+TURN = 8  # questions of a pack before it is the next one's turn
 
 
 @dataclass(slots=True)
@@ -98,11 +99,7 @@ def main(
     else:
         questions = {pack: _questions(data / pack, each) for pack in packs}
         found = asyncio.run(_measure(questions, settings, stores, tokens, show))
-    print(
-        json.dumps(
-            {pack: {name: getattr(count, name) for name in Counts.__slots__} for pack, count in found.items()}
-        )
-    )
+    print(_line(found))
     spans = sum(count.spans for count in found.values())
     contained = sum(count.contained for count in found.values())
     foreign = sum(count.foreign for count in found.values())
@@ -161,12 +158,28 @@ async def _measure(
             parts = opened.parts
             await parts.engine.up.wait()
             print(parts.engine.failure or "the engine is up", file=sys.stderr)
-            for pack, texts in questions.items():
+            for pack, texts in _in_turns(questions):  # a run that is stopped early has some of every pack
                 async for reply in _replies(pack, texts, parts, tokens):
                     check(_answered(reply), catalogue, found[pack], show)
+                print(_line(found), file=sys.stderr, flush=True)
     finally:
         catalogue.close()
     return found
+
+
+def _in_turns(questions: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Some questions of each pack, then some more."""
+    for at in range(0, max(map(len, questions.values())), TURN):
+        for pack, texts in questions.items():
+            if some := texts[at : at + TURN]:
+                yield pack, some
+
+
+def _line(found: Mapping[str, Counts]) -> str:
+    """What was found so far, as JSON."""
+    return json.dumps(
+        {pack: {name: getattr(count, name) for name in Counts.__slots__} for pack, count in found.items()}
+    )
 
 
 async def _replies(pack: str, texts: Sequence[str], parts: Parts, tokens: int) -> AsyncIterator[Reply]:

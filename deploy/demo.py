@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import httpx
 
-from server.asking import LISTENS, START_SECONDS, drain, print_sources, print_stream, wait_until_ready
+from server.asking import print_sources, print_stream
+from server.reaching import LISTENS, START_SECONDS, drain, wait_until_ready
 from server.settings import Settings, load_settings
 
 HERE = Path(__file__).resolve().parent

@@ -1,23 +1,14 @@
 """`fewshot ask`: one question to a running server, or to one that is started for it."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 import httpx
 
+from server.reaching import checked, server_for
 from server.settings import Settings
-
-START_SECONDS = 300.0
-LISTENS = re.compile(r"listens on (http://\S+)/v1")
 
 
 @click.command()
@@ -60,52 +51,17 @@ def ask(
     with server_for(settings, url) as base, httpx.Client(timeout=settings.server.deadline_seconds) as client:
         headers = {"authorization": f"Bearer {key}"}
         models = client.get(f"{base}/v1/models", headers=headers)
-        body["model"] = model or _checked(models)["data"][0]["id"]
+        body["model"] = model or checked(models)["data"][0]["id"]
         address = f"{base}/v1/chat/completions"
         if as_json:
-            click.echo(json.dumps(_checked(client.post(address, json=body, headers=headers)), indent=1))
+            click.echo(json.dumps(checked(client.post(address, json=body, headers=headers)), indent=1))
             return
         with client.stream("POST", address, json=body, headers=headers) as response:
             if response.status_code != 200:
                 response.read()
-                _checked(response)
+                checked(response)
             provenance = print_stream(response.iter_lines())
     print_sources(provenance)
-
-
-@contextmanager
-def server_for(settings: Settings, url: str | None) -> Iterator[str]:
-    """The address of a ready server: the one named, the settings' one, or one started for the question."""
-    base = (url or f"http://{settings.server.host}:{settings.server.port}").rstrip("/").removesuffix("/v1")
-    if wait_until_ready(base, seconds=0.0 if url is None else 10.0):
-        yield base
-        return
-    if url is not None:
-        raise click.ClickException(f"no server answers at {base}; start one with `fewshot serve`")
-    click.echo("No server is running; starting one for this question …", err=True)
-    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
-    reader = None
-    try:
-        assert child.stderr is not None
-        lines = []
-        for line in child.stderr:
-            lines.append(line.rstrip())
-            if found := LISTENS.search(line):
-                break
-        else:
-            raise click.ClickException("the server did not start:\n" + "\n".join(lines[-5:]))
-        reader = drain(child)
-        if not wait_until_ready(found.group(1), seconds=START_SECONDS, child=child):
-            raise click.ClickException("the server did not become ready; `fewshot serve` shows why")
-        yield found.group(1)
-    finally:
-        child.terminate()
-        child.wait(60)
-        if reader is not None:
-            reader.join()
-        if child.stderr is not None:
-            child.stderr.close()
 
 
 def print_stream(lines: Iterator[str]) -> dict[str, Any]:
@@ -137,35 +93,3 @@ def print_sources(provenance: dict[str, Any]) -> None:
             else f"{source['title']} ({source['filename']})"
         )
         click.echo(f"{mark} [{source['n']}] {where}  {source['score']:.2f}")
-
-
-def drain(child: "subprocess.Popen[str]") -> threading.Thread:
-    """Keep reading what the server says, so that it never blocks on a full pipe."""
-    assert child.stderr is not None
-    reader = threading.Thread(target=child.stderr.read, daemon=True)
-    reader.start()
-    return reader
-
-
-def wait_until_ready(base: str, *, seconds: float, child: "subprocess.Popen[str] | None" = None) -> bool:
-    """Whether the server at `base` became ready in time, and its process, if given, lived that long."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            if httpx.get(f"{base}/ready", timeout=5.0).status_code == 200:
-                return True
-        except httpx.HTTPError:
-            pass
-        if time.monotonic() >= until or (child is not None and child.poll() is not None):
-            return False
-        time.sleep(0.25)
-
-
-def _checked(response: httpx.Response) -> dict[str, Any]:
-    try:
-        body: dict[str, Any] = response.json()
-    except ValueError:
-        raise click.ClickException(f"the server answered {response.status_code} without JSON") from None
-    if response.status_code != 200:
-        raise click.ClickException(body.get("error", {}).get("message", f"status {response.status_code}"))
-    return body
