@@ -29,7 +29,7 @@ from server.metrics import Metrics
 from server.profile import ModelProfile
 from server.records import Limits, Piece
 from server.running import listen  # the product's own socket: its options are part of what is measured
-from server.seams import CallReader, Decoder, Tokenizer
+from server.seams import AdapterHost, CallReader, Decoder, Tokenizer
 from server.settings import Settings
 from server.wiring import open_parts
 
@@ -153,20 +153,30 @@ class Clocked:
     def call_reader(self, calling: Calling, *, streamed: bool) -> CallReader:
         return self._decoder.call_reader(calling, streamed=streamed)
 
+    @property
+    def adapters(self) -> AdapterHost | None:
+        return self._decoder.adapters
+
     async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str
+        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
     ) -> AsyncGenerator[Piece]:
         asked = time.monotonic()
-        async with aclosing(self._decoder.decode(prompt, limits, request_id=request_id)) as pieces:
+        asked_of = self._decoder.decode(prompt, limits, request_id=request_id, adapter=adapter)
+        async with aclosing(asked_of) as pieces:
             async for piece in pieces:
                 if piece.text and request_id not in self.seen:
                     self.seen[request_id] = Decoded(asked, time.monotonic(), "", 0, piece.cached_tokens)
                 yield piece
 
     async def first_tokens(
-        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+        self,
+        prompt: tuple[int, ...],
+        candidates: Sequence[int],
+        *,
+        cache_salt: str = "",
+        adapter: str | None = None,
     ) -> list[float]:
-        return await self._decoder.first_tokens(prompt, candidates, cache_salt=cache_salt)
+        return await self._decoder.first_tokens(prompt, candidates, cache_salt=cache_salt, adapter=adapter)
 
     async def close(self) -> None:
         """Whoever opened the decoder closes it."""

@@ -26,6 +26,14 @@ class Ticket:
     key: str = ""
     cost: float = 0.0  # tokens it was reckoned at
     settle: Callable[[int], None] | None = None  # told the tokens used, once
+    held: list[Callable[[], None]] = field(default_factory=list)  # gives back what the request runs on
+
+    def hold(self, release: Callable[[], None]) -> None:
+        """Call `release` when the request ends; at once if it has."""
+        if self.inside:
+            self.held.append(release)
+        else:
+            release()
 
     def leave(self, tokens: int = 0) -> None:
         """`tokens` of prompt and answer were really used."""
@@ -34,6 +42,8 @@ class Ticket:
             self.admission.left(self, tokens)
             if self.settle is not None:
                 self.settle(tokens)
+            for release in self.held:
+                release()
 
     @property
     def seconds_left(self) -> float:

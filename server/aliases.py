@@ -20,7 +20,7 @@ class Alias:
     """One name, bound. None, or nothing, leaves the choice to whoever comes next."""
 
     name: str
-    model: str  # served name of the base model
+    model: str  # served name of the base model, or a name that adapters give
     tenant: str | None = None  # whose name it is; None: everybody's
     template: str | None = None  # name or name@version
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -52,12 +52,14 @@ class Alias:
         said |= {"vector_stores": list(self.vector_stores), "variables": dict(self.variables)}
         return {name: value for name, value in said.items() if value not in (None, {}, [])}
 
-    def problems(self, library: Library, *, served: str, has_demos: bool) -> Iterator[str]:
+    def problems(
+        self, library: Library, *, served: str, has_demos: bool, adapters: bool = False
+    ) -> Iterator[str]:
         """What keeps it from ever answering, in words."""
         if self.name == served:
             yield "is the name of the model itself; choose another"
-        if self.model != served:
-            yield f"stands for the model {self.model!r}, but this server serves {served!r}"
+        if self.model != served and not adapters:
+            yield f"stands for the model {self.model!r}, but this server serves {served!r} and no adapters"
         if self.demos and not has_demos:
             yield "wants worked examples, but there are none: name a JSONL file of them in paths.demos"
         if self.template is None:
@@ -90,10 +92,12 @@ class Aliases:
         """By name, those that this tenant may use."""
         return {alias.name: alias for alias in self._aliases if alias.tenant in (None, tenant)}
 
-    def problems(self, library: Library, *, served: str, has_demos: bool) -> list[str]:
+    def problems(
+        self, library: Library, *, served: str, has_demos: bool, adapters: bool = False
+    ) -> list[str]:
         """Everything wrong with any of them, for the operator to read at the start."""
         return [
             f"aliases.{alias.name} {problem}"
             for alias in self._aliases
-            for problem in alias.problems(library, served=served, has_demos=has_demos)
+            for problem in alias.problems(library, served=served, has_demos=has_demos, adapters=adapters)
         ]

@@ -135,7 +135,13 @@ class Answer:
         timer = asyncio.get_running_loop().call_later(max(self._ticket.seconds_left, 0), expire)
         try:
             async with aclosing(
-                decode_all(self._engine.decoder, plan.prompts, plan.limits, request_id=plan.turn.id)
+                decode_all(
+                    self._engine.decoder,
+                    plan.prompts,
+                    plan.limits,
+                    request_id=plan.turn.id,
+                    adapter=plan.adapter.reference if plan.adapter else None,
+                )
             ) as pieces:
                 while not late:
                     waiting = asyncio.current_task()
@@ -159,13 +165,18 @@ def prompt_only(piece: Piece) -> Piece:
 
 
 def decode_all(
-    decoder: Decoder, prompts: Sequence[tuple[int, ...]], limits: Limits, *, request_id: str
+    decoder: Decoder,
+    prompts: Sequence[tuple[int, ...]],
+    limits: Limits,
+    *,
+    request_id: str,
+    adapter: str | None = None,
 ) -> AsyncGenerator[Piece]:
     """Pieces of every prompt's choices, interleaved; choice indexes are prompt-major."""
     if len(prompts) == 1:
-        return decoder.decode(prompts[0], limits, request_id=request_id)
+        return decoder.decode(prompts[0], limits, request_id=request_id, adapter=adapter)
     streams = [
-        decoder.decode(prompt, limits, request_id=f"{request_id}-{number}")
+        decoder.decode(prompt, limits, request_id=f"{request_id}-{number}", adapter=adapter)
         for number, prompt in enumerate(prompts)
     ]
     return _merged(streams, limits.n)

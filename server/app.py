@@ -12,12 +12,15 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.adapters.registry import Registry
+from server.adapters.shelf import Shelf
 from server.auth import Door, anyone
 from server.corpora import Corpora
 from server.feedback import Feedback
 from server.metrics import Metrics
 from server.pipeline import Parts
 from server.routes import (
+    adapters,
     chat,
     classify,
     completions,
@@ -58,6 +61,8 @@ class Opened:
     corpora: Corpora
     responses: StoredResponses
     feedback: Feedback
+    adapters: Registry
+    shelf: Shelf
     options: Options
 
 
@@ -84,6 +89,8 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
                 "corpora": opened.corpora,
                 "responses": opened.responses,
                 "feedback": opened.feedback,
+                "adapters": opened.adapters,
+                "shelf": opened.shelf,
                 "options": opened.options,
             }
 
@@ -111,6 +118,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         vector_stores,
         store_files,
         mcp_server,
+        adapters,
     ):
         app.include_router(routes.router)
     if openapi:

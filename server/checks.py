@@ -1,19 +1,13 @@
 """What the body alone cannot tell: a request held against the served model and the chosen template."""
 
 from prompts.records import Template
-from server.errors import InvalidValue, ModelNotFound, UnsupportedParameter
+from server.errors import InvalidValue, UnsupportedParameter
 from server.profile import ModelProfile
 from server.records import Turn
 
 
 def check_against_model(turn: Turn, profile: ModelProfile, *, echo_logprobs: bool) -> None:
-    """Raises ModelNotFound, InvalidValue or UnsupportedParameter naming the field."""
-    if (turn.base or turn.model) != profile.name:
-        raise ModelNotFound(
-            f"the model {turn.model!r} does not exist; this server has {profile.name!r}, and the aliases "
-            "that /v1/models lists",
-            param="model",
-        )
+    """Raises InvalidValue or UnsupportedParameter naming the field."""
     if bad := [token for token in turn.logit_bias if token >= profile.vocabulary]:
         raise InvalidValue(
             f"token {bad[0]} is outside this model's vocabulary of {profile.vocabulary}; ids of another "

@@ -25,8 +25,10 @@ from server.errors import DeadlineExceeded, InvalidValue
 from server.journal import token_bytes
 from server.label_scoring import LabelTokens, Way, label_tokens, score_labels
 from server.limits import salt_of
+from server.loadables import TemplateUse
 from server.pipeline import Parts
-from server.records import Choice, Limits, Plan, Reply, TemplateUse, Turn, Usage
+from server.profile import ModelProfile
+from server.records import Choice, Limits, Plan, Reply, Turn, Usage
 from server.replay import describe_engine
 from server.token_reading import TokenReading
 
@@ -74,11 +76,14 @@ async def classify(asked: Classification, ticket: Ticket, parts: Parts) -> Label
     Raises UnknownTemplate, InvalidValue, PromptTooLong, ControlText, EngineUnavailable, DeadlineExceeded.
     """
     started = time.perf_counter()
-    turn, profile = asked.turn, parts.engine.decoder.profile
+    turn = asked.turn
+    lease = parts.adapters.hold(turn.base or turn.model, parts.engine.decoder.profile)
+    ticket.hold(lease.release)
+    profile = lease.profile
     check_against_model(turn, profile, echo_logprobs=False)
     exposed = parts.journal.expose(turn)
     template = parts.library.get(turn.wishes.template or "")
-    work = _Work(asked, template, parts)
+    work = _Work(asked, template, parts, profile)
     plan = await work.plan(started, ticket)
     result: Labels | None = None
 
@@ -124,10 +129,12 @@ async def classify(asked: Classification, ticket: Ticket, parts: Parts) -> Label
 class _Work:
     """One request on its way."""
 
-    def __init__(self, asked: Classification, template: Template, parts: Parts) -> None:
+    def __init__(
+        self, asked: Classification, template: Template, parts: Parts, profile: ModelProfile
+    ) -> None:
         self._asked, self._template, self._parts = asked, template, parts
         self._labels = _labels_of(template)
-        self._decoder = parts.engine.decoder
+        self._decoder, self._profile = parts.engine.decoder, profile
         if asked.turn.wishes.demos and not template.takes_demos:
             raise InvalidValue(f"template {template.reference} has no place for demos", param="demos")
         self.tokens: LabelTokens = label_tokens(template, self._decoder.tokenizer, asked.scoring)
@@ -135,7 +142,9 @@ class _Work:
         self._picked: list[Picked] = []
         self.spent = 0  # tokens of prompts that only calibrate
         self._next_tokens = partial(
-            self._decoder.first_tokens, cache_salt=salt_of(parts.secret, asked.turn.tenant)
+            self._decoder.first_tokens,
+            cache_salt=salt_of(parts.secret, asked.turn.tenant),
+            adapter=profile.adapter.reference if profile.adapter else None,
         )
         self._places = asyncio.Semaphore(AT_ONCE)
         wanted = asked.turn.wishes.demos
@@ -149,12 +158,12 @@ class _Work:
             scoring=self.tokens.way,
             demos=wanted,
             pool_sha256=parts.demos.sha256 if wanted else None,
-            model_sha256=self._decoder.profile.sha256,
+            model_sha256=profile.adapter.sha256 if profile.adapter else profile.sha256,
         )
 
     async def plan(self, started: float, ticket: Ticket) -> Plan:
         """Demos and prompts of all texts."""
-        turn, profile, template = self._asked.turn, self._decoder.profile, self._template
+        turn, profile, template = self._asked.turn, self._profile, self._template
         texts = [str(text) for text in turn.prompts]
         self._picked = [await self._parts.demos.pick(text, self._demos, template) for text in texts]
         prompts = tuple(
@@ -167,6 +176,7 @@ class _Work:
             base_sha256=profile.sha256,
             fingerprint=profile.fingerprint,
             engine=describe_engine(profile),
+            adapter=profile.adapter,
             prompts=prompts,
             prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
             limits=Limits(max_tokens=1, temperature=0.0),
@@ -241,7 +251,7 @@ class _Work:
         )
 
     async def _laid_out(self, text: str, picked: Picked) -> tuple[int, ...]:
-        profile, template = self._decoder.profile, self._template
+        profile, template = self._profile, self._template
 
         def ids() -> tuple[int, ...]:
             prompt = lay_out(

@@ -8,8 +8,9 @@ from typing import NamedTuple, TypeVar
 from prompts.records import Message, Template
 from server.errors import InvalidValue
 from server.journal import token_bytes
+from server.loadables import TemplateUse
 from server.profile import ModelProfile
-from server.records import Grounding, Limits, Plan, TemplateUse, Turn
+from server.records import Grounding, Limits, Plan, Turn
 from server.replay import describe_engine
 from server.seams import Tokenizer
 
@@ -63,6 +64,7 @@ def drafted(
         base_sha256=profile.sha256,
         fingerprint=profile.fingerprint,
         engine=describe_engine(profile),
+        adapter=profile.adapter,
         prompts=prompts,
         prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
         limits=limits,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from prompts.records import Message
 from server.calling import Calling, Function
 from server.hermes import HermesReader, worded
+from server.loadables import Loadable
 from server.profile import ModelProfile
 from server.records import FinishReason, Limits, Piece, TokenLogprob
 
@@ -19,6 +20,30 @@ ECHO = "echo"  # the name it is served by
 LAST_CODE_POINT = 0x10FFFF
 SPECIAL = {"<|im_start|>": LAST_CODE_POINT + 1, "<|im_end|>": LAST_CODE_POINT + 2}
 SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
+
+
+class EchoAdapters:
+    """Holds adapters by name alone; each begins its answers with its reference in brackets."""
+
+    kinds = frozenset({"lora", "soft-prompt", "prefix"})
+
+    def __init__(self) -> None:
+        self._held: dict[str, Loadable] = {}
+        self.loads = 0  # so far, of all
+
+    async def load(self, adapter: Loadable) -> None:
+        self.loads += 1
+        self._held[adapter.reference] = adapter
+
+    async def unload(self, reference: str) -> None:
+        self._held.pop(reference, None)
+
+    async def loaded(self) -> frozenset[str]:
+        return frozenset(self._held)
+
+    def mark(self, reference: str | None) -> str:
+        """Raises LookupError for one that is not held: nothing may answer in its place."""
+        return "" if reference is None else f"[{self._held[reference].reference}] "
 
 
 class EchoTokenizer:
@@ -71,6 +96,7 @@ class EchoDecoder:
         self._first_seconds = first_seconds
         self._interval_seconds = interval_seconds
         self._tokenizer = EchoTokenizer()
+        self._adapters = EchoAdapters()
         self.running = 0  # requests being decoded now
         self._profile = ModelProfile(
             name=name,
@@ -94,10 +120,14 @@ class EchoDecoder:
     def tokenizer(self) -> EchoTokenizer:
         return self._tokenizer
 
+    @property
+    def adapters(self) -> EchoAdapters:
+        return self._adapters
+
     async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str
+        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
     ) -> AsyncGenerator[Piece]:
-        pieces = self._script(prompt, limits)
+        pieces = self._script(prompt, limits, self._adapters.mark(adapter))
         self.running += 1
         try:
             await asyncio.sleep(self._first_seconds)
@@ -113,7 +143,12 @@ class EchoDecoder:
         return HermesReader()
 
     async def first_tokens(
-        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+        self,
+        prompt: tuple[int, ...],
+        candidates: Sequence[int],
+        *,
+        cache_salt: str = "",
+        adapter: str | None = None,
     ) -> list[float]:
         """Uniform over the candidates: an echo has no opinion."""
         return [-math.log(len(candidates))] * len(candidates)
@@ -121,8 +156,8 @@ class EchoDecoder:
     async def close(self) -> None:
         return None
 
-    def _script(self, prompt: tuple[int, ...], limits: Limits) -> list[Piece]:
-        reply = self._reply if self._reply is not None else self._question(prompt)
+    def _script(self, prompt: tuple[int, ...], limits: Limits, mark: str) -> list[Piece]:
+        reply = mark + (self._reply if self._reply is not None else self._question(prompt))
         wanted = self._tokens or (limits.max_tokens if limits.ignore_eos else len(reply))
         text = (reply * (wanted // max(len(reply), 1) + 1))[:wanted] if reply else ""
         finish: FinishReason = "stop"

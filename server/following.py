@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,12 +35,15 @@ class Follower:
         library: Library,
         demos: Demos,
         folder: Path | None = None,
+        *,
+        has_adapter: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._book = book
         self._experiments = experiments
         self._library = library
         self._demos = demos
         self._folder = folder
+        self._has_adapter = has_adapter
         self._seen: dict[Path, Signature] = {}
         self._refused: dict[Path, str] = {}
         self._version: tuple[int, int, int] | None = None
@@ -121,8 +124,10 @@ class Follower:
     def _recipe_of(self, experiment: Experiment, arm: Arm) -> Recipe:
         """Raises ExperimentInvalid for what this server does not have or cannot do."""
         problems = []
-        if arm.adapter:
-            problems.append(f"arms.{arm.name}.adapter: this server serves no adapters; leave it out")
+        if arm.adapter and not self._has_adapter(arm.adapter):
+            problems.append(
+                f"arms.{arm.name}.adapter: there is no adapter {arm.adapter}; see `fewshot adapters list`"
+            )
         if arm.retrieval.generation:
             problems.append(
                 f"arms.{arm.name}.retrieval.generation: searches are of the newest generation; leave it out"

@@ -93,6 +93,8 @@ class Journal:
             base=plan.base,
             base_sha256=plan.base_sha256,
             fingerprint=plan.fingerprint,
+            adapter=plan.adapter and plan.adapter.reference,
+            adapter_sha256=plan.adapter and plan.adapter.sha256,
             template=template and f"{template.name}@{template.version}",
             template_sha256=template and template.sha256,
             demos=_json(plan.demos),

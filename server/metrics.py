@@ -56,6 +56,12 @@ class Metrics:
         self.citations = Counter(
             "fewshot_citations", "Citations by how they were checked", ("check",), registry=registry
         )
+        self.adapter_load_seconds = Histogram(
+            "fewshot_adapter_load_seconds",
+            "Loading an adapter into the engine",
+            buckets=DURATIONS,
+            registry=registry,
+        )
         self.outcomes = Counter("fewshot_replies", "How replies ended", ("outcome",), registry=registry)
         self.exposures = Counter(
             "fewshot_exposures",

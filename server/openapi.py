@@ -10,6 +10,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from indexer.ownership import STATES
+from server.wire.adapters import (
+    AdapterRequest,
+    LoadLoraRequest,
+    Nothing,
+    PromoteRequest,
+    RollbackRequest,
+    UnloadLoraRequest,
+    UnloadRequest,
+)
 from server.wire.chat import ChatRequest
 from server.wire.classify import ClassifyRequest
 from server.wire.completions import CompletionRequest
@@ -34,6 +43,13 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/responses": ResponsesRequest,
     "/v1/classify": ClassifyRequest,
     "/v1/feedback": FeedbackRequest,
+    "/v1/adapters": AdapterRequest,
+    "/v1/adapters/rollback": RollbackRequest,
+    "/v1/adapters/{adapter_id}/load": Nothing,
+    "/v1/adapters/{adapter_id}/unload": UnloadRequest,
+    "/v1/adapters/{adapter_id}/promote": PromoteRequest,
+    "/v1/load_lora_adapter": LoadLoraRequest,
+    "/v1/unload_lora_adapter": UnloadLoraRequest,
     "/v1/vector_stores": StoreRequest,
     "/v1/vector_stores/{store_id}": StoreChange,
     "/v1/vector_stores/{store_id}/search": StoreSearchRequest,
@@ -49,6 +65,15 @@ FORM = {
         "purpose": {"enum": ["assistants", "user_data"]},
         "expires_after[anchor]": {"enum": ["created_at"]},
         "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
+    },
+}
+ADAPTER_FORM = {
+    "type": "object",
+    "required": ["file", "name"],
+    "properties": {
+        "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "name": {"type": "string"},
+        "version": {"type": "string"},
     },
 }
 WINDOW = {
@@ -69,6 +94,7 @@ QUERIES: dict[str, dict[str, Any]] = {
     },
     "/v1/responses/{response_id}": INCLUDE,
     "/v1/responses/{response_id}/input_items": {**WINDOW, **INCLUDE},
+    "/v1/adapters": WINDOW,
     "/v1/vector_stores": WINDOW,
     "/v1/vector_stores/{store_id}/files": {**WINDOW, "filter": {"enum": list(STATES)}},
     "/v1/vector_stores/{store_id}/file_batches/{batch_id}/files": {
@@ -78,6 +104,7 @@ QUERIES: dict[str, dict[str, Any]] = {
 }
 # An object's id, put into the paths of the operations that work on it: path → the parameter it fills.
 MADE_BY = {
+    "/v1/adapters": "adapter_id",
     "/v1/files": "file_id",
     "/v1/vector_stores": "store_id",
     "/v1/vector_stores/{store_id}/files": "file_id",
@@ -114,6 +141,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 {"name": name, "in": "query", "required": False, "schema": schema}
                 for name, schema in QUERIES[path].items()
             )
+    form = {"multipart/form-data": {"schema": ADAPTER_FORM}}
+    document["paths"]["/v1/adapters"]["post"]["requestBody"]["content"] |= form
     document["paths"]["/v1/files"]["post"]["requestBody"] = {
         "required": True,
         "content": {"multipart/form-data": {"schema": FORM}},

@@ -16,6 +16,7 @@ from prompts.calibrator import Calibrator, Scored
 from prompts.layout import lay_out
 from prompts.records import Prompt, Template
 from prompts.templates import Library
+from server.adapters.leases import BaseOnly
 from server.admission import Admission, Ticket
 from server.aliases import Aliases
 from server.answering import Answer
@@ -28,10 +29,11 @@ from server.grounding import policy_of, said_instead
 from server.journal import Journal
 from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
+from server.profile import ModelProfile
 from server.recipes import Meeting, Recipe
 from server.records import Grounding, Plan, Turn
 from server.retrieval import as_sources, as_uses
-from server.seams import Decoder, Demos, Retriever
+from server.seams import AdapterNames, Demos, Retriever
 from server.token_reading import TokenReading
 from server.truncation import shortened
 
@@ -51,6 +53,7 @@ class Parts:
     admission: Admission
     metrics: Metrics = field(default_factory=Metrics)
     experiments: Experiments = field(default_factory=Experiments)
+    adapters: AdapterNames = field(default_factory=BaseOnly)
     secret: bytes = b""
     aliases: Aliases = field(default_factory=Aliases)
     top: int = 4  # chunks put before the model when neither caller nor template says
@@ -71,12 +74,15 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
     """Everything that may refuse, done while an HTTP status can still be chosen."""
     started = time.perf_counter()
     decoder = parts.engine.decoder
-    check_against_model(turn, decoder.profile, echo_logprobs=parts.echo_logprobs)
+    lease = parts.adapters.hold(turn.base or turn.model, decoder.profile)
+    ticket.hold(lease.release)  # whatever becomes of an alias, this request ends on this version
+    profile = lease.profile
+    check_against_model(turn, profile, echo_logprobs=parts.echo_logprobs)
     check_calls(turn, decoder.tool_parser)
     met = parts.experiments.meet(turn)
     exposed = parts.journal.expose(turn, met)  # now, or an arm that refuses more would look better
     parts.metrics.exposed(met)
-    plan = await _plan_met(turn, met, decoder, parts)
+    plan = await _plan_met(turn, met, profile, ticket, parts)
     timed = replace(
         plan,
         queue_seconds=ticket.queue_seconds,
@@ -112,37 +118,41 @@ def choose_template(turn: Turn, library: Library) -> Template | None:
     return library.get("few-shot") if with_demos else None
 
 
-async def _plan_met(turn: Turn, met: Meeting, decoder: Decoder, parts: Parts) -> Plan:
+async def _plan_met(turn: Turn, met: Meeting, profile: ModelProfile, ticket: Ticket, parts: Parts) -> Plan:
     """By the recipe met, else as the request says; the control's recipe where the arm's fails and may."""
     if met.recipe is None:
         template = choose_template(turn, parts.library)
         if template is None:
-            return await _plan_as_it_came(turn, decoder, parts)
-        return await _plan_with_template(turn, template, decoder, parts)
+            return await _plan_as_it_came(turn, profile, parts)
+        return await _plan_with_template(turn, template, profile, parts)
     served = met.recipe
     try:
-        plan = await _plan_by(served, turn, decoder, parts)
+        plan = await _plan_by(served, turn, profile, ticket, parts)
     except Exception as problem:
         if met.fallback is None:
             raise
         log.warning("%s failed and control serves: %s", met.arm, type(problem).__name__)
         served = met.fallback
-        plan = await _plan_by(served, turn, decoder, parts)
+        plan = await _plan_by(served, turn, profile, ticket, parts)
     return replace(plan, met=replace(met, served=served.reference))
 
 
-async def _plan_by(recipe: Recipe, turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
-    return await _plan_with_template(as_served(turn, recipe), recipe.template, decoder, parts)
+async def _plan_by(recipe: Recipe, turn: Turn, profile: ModelProfile, ticket: Ticket, parts: Parts) -> Plan:
+    if recipe.adapter:
+        lease = parts.adapters.hold(recipe.adapter, parts.engine.decoder.profile)
+        ticket.hold(lease.release)
+        profile = lease.profile
+    return await _plan_with_template(as_served(turn, recipe), recipe.template, profile, parts)
 
 
-async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
+async def _plan_as_it_came(turn: Turn, profile: ModelProfile, parts: Parts) -> Plan:
     """No template: the caller's text meets the model unchanged."""
-    tokenizer = decoder.tokenizer
+    tokenizer = parts.engine.decoder.tokenizer
     size = sum(len(message.text) for message in turn.messages) + sum(map(len, turn.prompts))
     prompts: tuple[tuple[int, ...], ...]
     gone = 0
     if turn.truncation == "auto":
-        turn, gone = await off_loop(size, lambda: shortened(turn, decoder, parts.output_tokens))
+        turn, gone = await off_loop(size, lambda: shortened(turn, profile, tokenizer, parts.output_tokens))
     if turn.messages:
         reading = TokenReading(tokenizer, thinking=turn.thinking, functions=turn.calling.functions)
         prompts = (await off_loop(size, lambda: reading.ids(turn.messages)),)
@@ -152,7 +162,7 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
             lambda: tuple(tokenizer.encode(p) if isinstance(p, str) else p for p in turn.prompts),
         )
     longest = max(map(len, prompts))
-    context = decoder.profile.context_tokens
+    context = profile.context_tokens
     wanted = 1 if turn.max_tokens is None else turn.max_tokens
     if longest + wanted > context:
         raise ContextTooLong(
@@ -160,14 +170,14 @@ async def _plan_as_it_came(turn: Turn, decoder: Decoder, parts: Parts) -> Plan:
             f"{context} tokens. Shorten the prompt or lower max_tokens",
             param="messages" if turn.messages else "prompt",
         )
-    limits = decide_limits(turn, None, decoder.profile, longest, parts.output_tokens)
-    plan = drafted(turn, decoder.profile, prompts, limits, messages=turn.messages)
+    limits = decide_limits(turn, None, profile, longest, parts.output_tokens)
+    plan = drafted(turn, profile, prompts, limits, messages=turn.messages)
     if gone:
         plan = replace(plan, dropped={"turns": gone})
     return replace(plan, echoed=texts_of(turn, tokenizer)) if turn.echo else plan
 
 
-async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, parts: Parts) -> Plan:
+async def _plan_with_template(turn: Turn, template: Template, profile: ModelProfile, parts: Parts) -> Plan:
     began = time.perf_counter()
     instructions, history, question, following = split(turn)
     check_against_template(turn, template, instructions)
@@ -175,9 +185,9 @@ async def _plan_with_template(turn: Turn, template: Template, decoder: Decoder, 
     retrieval_seconds = time.perf_counter() - began
     wanted = _demo_count(turn, template, parts)
     picked = await parts.demos.pick(question, wanted, template)
-    profile = decoder.profile
     plain = template.layout.format == "plain"
-    reading = TokenReading(decoder.tokenizer, plain, turn.thinking, turn.calling.functions)
+    tokenizer = parts.engine.decoder.tokenizer
+    reading = TokenReading(tokenizer, plain, turn.thinking, turn.calling.functions)
     if not hits.hits and turn.search.stores:
         parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
         refusal = said_instead(turn, template, question, instructions)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from server.loadables import AdapterUse
 from server.records import Sampling
 
 
@@ -23,9 +24,11 @@ class ModelProfile:
     sampling: Sampling = field(default_factory=Sampling)  # the model's own generation config
     device: str = ""  # what it runs on: "cpu", the card's name
     flags: Mapping[str, bool | int | str] = field(default_factory=dict)  # that rounding may depend on
+    adapter: AdapterUse | None = None  # whose positions context_tokens is already without
 
     @property
     def fingerprint(self) -> str:
-        """OpenAI's system_fingerprint: changes when engine, weights or number format change."""
+        """OpenAI's system_fingerprint: changes when engine, weights, number format or adapter change."""
         made_of = f"{self.engine}\0{self.engine_version}\0{self.sha256}\0{self.dtype}"
+        made_of += f"\0{self.adapter.sha256}" if self.adapter else ""
         return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"

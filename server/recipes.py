@@ -17,6 +17,7 @@ class Recipe:
     arm: str
     template: Template  # with the arm's worked examples, policies and sampling in the place of its own
     retrieval: Retrieval = field(default_factory=Retrieval)
+    adapter: str = ""  # name@version; "": whatever model the request names
 
     @property
     def reference(self) -> str:
@@ -55,6 +56,7 @@ def recipe_of(experiment: str, arm: Arm, template: Template, static: Template | 
     return Recipe(
         experiment=experiment,
         arm=arm.name,
+        adapter=arm.adapter,
         template=replace(
             shown,
             dynamic=_bounded(dynamic),

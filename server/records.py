@@ -13,6 +13,7 @@ from typing import Any, Literal
 from indexer.filters import Filter
 from prompts.records import Call, Message, WhenEmpty
 from server.calling import NO_CALLS, Calling, CallPart
+from server.loadables import AdapterUse, TemplateUse
 from server.recipes import NOBODY, Meeting
 from server.sources import Citation, SourceUse
 
@@ -177,13 +178,6 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateUse:
-    name: str
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything decided while the HTTP status could still be chosen."""
 
@@ -195,6 +189,7 @@ class Plan:
     prompts: tuple[tuple[int, ...], ...]  # token ids, one row a prompt
     prompt_sha256: str
     limits: Limits
+    adapter: AdapterUse | None = None
     template: TemplateUse | None = None
     messages: tuple[Message, ...] = ()  # as the model's chat template saw them
     grounding: Grounding = "not_requested"
@@ -214,7 +209,7 @@ class Plan:
 
     @property
     def prompt_tokens(self) -> int:
-        return sum(len(ids) for ids in self.prompts)
+        return sum(len(ids) + (self.adapter.added_tokens if self.adapter else 0) for ids in self.prompts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

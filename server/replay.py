@@ -61,6 +61,7 @@ class Record:
     noted: Mapping[str, str | int | None]
     base: str
     base_sha256: str
+    adapter: str | None  # name@version
     fingerprint: str
     engine: Mapping[str, Any]
     template: str | None  # name@version
@@ -148,6 +149,7 @@ def read_record(row: Mapping[str, Any], others: int = 0) -> Record | None:
         },
         base=row["plans.base"],
         base_sha256=row["plans.base_sha256"],
+        adapter=row["plans.adapter"],
         fingerprint=row["plans.fingerprint"],
         engine=_loaded(row, "plans.engine", {}),
         template=template,

@@ -17,7 +17,7 @@ from server.answering import decode_all, prompt_only
 from server.choices import ChoiceSoFar
 from server.citing import Citer
 from server.corpora import Corpora
-from server.errors import DeadlineExceeded, NotFound
+from server.errors import DeadlineExceeded, ModelNotFound, NotFound
 from server.ids import new_id
 from server.pipeline import Parts
 from server.profile import ModelProfile
@@ -82,7 +82,7 @@ async def remains_of(record: Record, parts: Parts, corpora: Corpora) -> Remains:
         template=record.template is None or _digest(record.template, parts) == record.template_sha256,
         demos=not record.demos or parts.demos.has(record.pool_sha256),
         model=record.base_sha256 == parts.engine.decoder.profile.sha256,
-        adapter=True,
+        adapter=_adapter_is_loaded(record, parts),
         chunks=chunks,
         generations=await corpora.run(store_generations, list(record.generations)),
     )
@@ -96,8 +96,13 @@ async def replay(record: Record, remains: Remains, ticket: Ticket, parts: Parts)
     decoder = parts.engine.decoder
     reasons = _missing(record, remains)
     stops = _nothing_to_decode(record, decoder.profile)
+    if stops is None and not remains.adapter:
+        says = f"the adapter {record.adapter} is not loaded; load it and replay again"
+        stops = Reason("adapter", says, True, record.adapter, None)
     if stops is not None or record.prompts is None:
         return Replay(record=record, replayed=None, reasons=(*((stops,) if stops else ()), *reasons))
+    lease = parts.adapters.hold(record.adapter or decoder.profile.name, decoder.profile)
+    ticket.hold(lease.release)
     reasons = [*engine_reasons(record, decoder.profile), *reasons]
     if record.outcome not in ("stop", "length"):
         says = f"the recorded answer did not end by itself ({record.outcome or 'no reply was written down'})"
@@ -127,6 +132,16 @@ def _read(turn_id: str, tenant: str, parts: Parts) -> Record | None:
     parts.journal.wait()  # what was just answered can be replayed at once
     row = parts.journal.find(turn_id, tenant=tenant)
     return None if row is None else read_record(row, parts.journal.others(row))
+
+
+def _adapter_is_loaded(record: Record, parts: Parts) -> bool:
+    if record.adapter is None:
+        return True
+    try:
+        parts.adapters.hold(record.adapter, parts.engine.decoder.profile).release()
+    except ModelNotFound:
+        return False
+    return True
 
 
 def _digest(template: str, parts: Parts) -> str | None:
@@ -193,7 +208,8 @@ async def _decode(record: Record, decoder: Decoder) -> tuple[Said, ...]:
     so_far = [
         ChoiceSoFar(Citer(sources) if record.cites else None) for _ in range(limits.n * len(record.prompts))
     ]
-    pieces = decode_all(decoder, record.prompts, limits, request_id=new_id("replay-"))
+    name = new_id("replay-")
+    pieces = decode_all(decoder, record.prompts, limits, request_id=name, adapter=record.adapter)
     async with aclosing(pieces):
         async for piece in pieces:
             so_far[piece.index].take(prompt_only(piece) if record.options.get("prompt_only") else piece)
@@ -212,5 +228,5 @@ async def _odds(
     prompt = record.prompts[difference.choice // record.limits.n]
     before = record.choices[difference.choice].tokens[: difference.token_index]
     candidates: Sequence[int] = (difference.original, difference.replayed)
-    then, now = await decoder.first_tokens((*prompt, *before), candidates)
+    then, now = await decoder.first_tokens((*prompt, *before), candidates, adapter=record.adapter)
     return (then, now) if math.isfinite(then) and math.isfinite(now) else None

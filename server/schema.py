@@ -1,4 +1,4 @@
-"""What journal.db holds: three rows a turn, feedback, experiments, stored responses, the API keys."""
+"""What journal.db holds: turns, feedback, experiments, stored responses, API keys, adapters."""
 
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 from indexer.upgrading import upgrade
 
-VERSION = 7  # of the newest revision
+VERSION = 8  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -71,6 +72,8 @@ plans = Table(
     Column("options", Text),  # JSON: what else shaped the shown text
     Column("prompt_lengths", Text),  # JSON: where one prompt's ids end and the next one's begin
     Column("erased_at", Float),  # prompt and answer were erased on request
+    Column("adapter", Text),  # name@version
+    Column("adapter_sha256", Text),
 )
 replies = Table(
     "replies",
@@ -164,6 +167,47 @@ keys = Table(
     Column("tokens_per_minute", Integer),
     Column("concurrent", Integer),
     Column("used_at", Float),  # to the minute
+)
+
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("id", Integer, primary_key=True),  # the engine's number of the version: never used again
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("parent", Text),
+    Column("metrics", Text, nullable=False),  # JSON
+    Column("wanted", Boolean, nullable=False),  # in the engine of every replica
+    Column("error", Text),  # why the last load failed
+    UniqueConstraint("name", "version"),
+    sqlite_autoincrement=True,
+)
+adapter_aliases = Table(
+    "adapter_aliases",
+    metadata,
+    Column("alias", Text, primary_key=True),
+    Column("adapter", Text, nullable=False),  # name@version
+    Column("at", Float, nullable=False),
+)
+adapter_steps = Table(
+    "adapter_steps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("action", Text, nullable=False),  # add | load | … (book.Action)
+    Column("adapter", Text, nullable=False),
+    Column("alias", Text),
+    Column("before", Text),  # what the alias meant until then
+    Column("by", Text, nullable=False),  # prefix of the key
+    Column("reason", Text),
+    sqlite_autoincrement=True,
 )
 
 

@@ -1,7 +1,7 @@
 """What the server asks of the parts that have alternatives. One method where one will do."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from indexer.records import Hits
 from prompts.demos import Picked
 from prompts.records import Demo, DemoPolicy, Message, Template
 from server.calling import Calling, Function, Heard
+from server.loadables import Loadable
 from server.profile import ModelProfile
 from server.records import Limits, Piece, Search
 
@@ -62,8 +63,15 @@ class Decoder(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    def decode(self, prompt: tuple[int, ...], limits: Limits, *, request_id: str) -> AsyncGenerator[Piece]:
-        """Pieces of `limits.n` choices, interleaved.
+    @property
+    def adapters(self) -> "AdapterHost | None":
+        """Where adapters are loaded; None when the engine was started without room for any."""
+        ...
+
+    def decode(
+        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
+    ) -> AsyncGenerator[Piece]:
+        """Pieces of `limits.n` choices, interleaved. `adapter` is the reference of one that is loaded.
 
         Raises EngineUnavailable when the engine is dead or not yet up.
         """
@@ -79,12 +87,53 @@ class Decoder(Protocol):
         ...
 
     async def first_tokens(
-        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+        self,
+        prompt: tuple[int, ...],
+        candidates: Sequence[int],
+        *,
+        cache_salt: str = "",
+        adapter: str | None = None,
     ) -> list[float]:
         """ln p(candidate | prompt) for each candidate id, from one decoding step (label scoring)."""
         ...
 
     async def close(self) -> None: ...
+
+
+class AdapterHost(Protocol):
+    """The engine's side of adapters. Callers see to it that nothing in use is unloaded."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds that it can hold."""
+        ...
+
+    async def load(self, adapter: Loadable) -> None:
+        """Raises InvalidValue if the engine refuses it, AdapterInUse if it is full; nothing changed then."""
+        ...
+
+    async def unload(self, reference: str) -> None:
+        """Harmless for one that is not loaded."""
+        ...
+
+    async def loaded(self) -> frozenset[str]:
+        """The references of all that the engine holds, as the engine itself says."""
+        ...
+
+
+class Lease(NamedTuple):
+    """The right to run on a model, adapter included, until `release` is called."""
+
+    profile: ModelProfile
+    release: Callable[[], None]
+
+
+class AdapterNames(Protocol):
+    """Names of models as clients write them."""
+
+    def hold(self, model: str, profile: ModelProfile) -> Lease:
+        """What `model` means now. Raises ModelNotFound, which names what there is."""
+        ...
 
 
 class Retriever(Protocol):

@@ -89,6 +89,18 @@ class Engine(Section):
     )
     block: int | None = Field(None, description="tokens a KV block; default 32 on CPU, 16 on GPU")
     eager: bool | None = Field(None, description="skip compilation; default true on CPU, false on GPU")
+    max_loras: int = Field(
+        0, ge=0, description="LoRA adapters decoded together; 0: none are loaded, and nothing is slower"
+    )
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        16, description="largest rank of a LoRA; memory is set aside for it"
+    )
+    live_loras: int | None = Field(
+        None, ge=1, description="LoRA adapters held in memory, ready at once; default 4 times max_loras"
+    )
+    soft_rows: int = Field(
+        0, ge=0, description="rows of the embedding kept for soft prompts, a token each, shared by all loaded"
+    )
     gpu_memory_share: float = Field(0.8, gt=0, le=0.95, description="of the whole card")
     tool_parser: str | None = Field(
         None, description="how this model writes calls of functions (hermes, llama3_json, …): for `tools`"
@@ -97,6 +109,13 @@ class Engine(Section):
     echo_tokens: int | None = Field(None, ge=1, description="echo: repeat the reply up to this length")
     echo_first_seconds: float = Field(0.0, ge=0, description="echo: delay of the first token")
     echo_interval_seconds: float = Field(0.0, ge=0, description="echo: delay between tokens")
+
+
+class Adapters(Section):
+    inbox: Path | None = Field(
+        None, description="the only folder that /v1/adapters takes folders from; default <data>/inbox"
+    )
+    bytes: int = Field(2 * 2**30, ge=1024, description="of all files of one adapter, at most")
 
 
 class Retrieval(Section):
@@ -156,6 +175,7 @@ class Settings(Section):
     server: Server = Field(default_factory=Server)
     auth: Auth = Field(default_factory=Auth)
     engine: Engine = Field(default_factory=Engine)
+    adapters: Adapters = Field(default_factory=Adapters)
     retrieval: Retrieval = Field(default_factory=Retrieval)
     demos: Demos = Field(default_factory=Demos)
     limits: Limits = Field(default_factory=Limits)

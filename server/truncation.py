@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from prompts.records import Message
+from server.profile import ModelProfile
 from server.records import Turn
-from server.seams import Decoder
+from server.seams import Tokenizer
 from server.token_reading import TokenReading
 
 
@@ -19,15 +20,14 @@ class Shortened(NamedTuple):
     gone: int  # turns left out
 
 
-def shortened(turn: Turn, decoder: Decoder, usual_tokens: int) -> Shortened:
+def shortened(turn: Turn, profile: ModelProfile, tokenizer: Tokenizer, usual_tokens: int) -> Shortened:
     """As few of the oldest turns left out as must be; instructions and the last question stay.
 
     What came of the last question so far stays with it; what a tool gave never stays without its call.
 
     The answer is promised `max_tokens`, or `usual_tokens` up to a quarter of the context.
     """
-    profile = decoder.profile
-    reading = TokenReading(decoder.tokenizer, thinking=turn.thinking, functions=turn.calling.functions)
+    reading = TokenReading(tokenizer, thinking=turn.thinking, functions=turn.calling.functions)
     room = profile.context_tokens - (turn.max_tokens or min(usual_tokens, profile.context_tokens // 4))
     end = _question(turn.messages)
     fixed = tuple(message for message in turn.messages[:end] if message.role == "system")

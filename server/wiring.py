@@ -23,6 +23,11 @@ from prompts.calibrator import read_all
 from prompts.demos import Pool
 from prompts.templates import Library
 from prompts.vectors import evened
+from server.adapters.base import read_base
+from server.adapters.book import Book
+from server.adapters.intake import Bounds
+from server.adapters.registry import Registry
+from server.adapters.shelf import Shelf
 from server.admission import Admission
 from server.aliases import Alias, Aliases
 from server.app import Opened, Options
@@ -49,6 +54,7 @@ from server.settings import Settings, SettingsRefused
 from server.stored_responses import StoredResponses
 
 log = logging.getLogger("fewshot")
+BLOCK_TOKENS = 16  # of a KV block, the least there is: what fills those may still not fill larger ones
 
 
 @asynccontextmanager
@@ -95,8 +101,20 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         demos = _demos(settings, embedders, embedder)
         experiments = Experiments()
         book = ExperimentLog(database)
-        follower = Follower(book, experiments, library, demos, paths.experiments)
+        adapter_book = Book(database, paths.data / "adapters")
+        follower = Follower(
+            book, experiments, library, demos, paths.experiments, has_adapter=adapter_book.has
+        )
         follower.start()
+        shelf = open_shelf(settings)
+        adapters = Registry(
+            adapter_book,
+            shelf.intake,
+            decoder=lambda: engine.decoder,
+            up=engine.up,
+            observe=metrics.adapter_load_seconds.observe,
+            taken=settings.aliases,
+        )
         parts = Parts(
             engine=engine,
             retriever=retriever,
@@ -107,6 +125,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             journal=journal,
             admission=admission,
             metrics=metrics,
+            adapters=adapters,
             secret=secret,
             top=settings.retrieval.top,
             output_tokens=settings.limits.output_tokens,
@@ -116,6 +135,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         )
         engine.start()
         stack.push_async_callback(engine.close)
+        adapters.start()
+        stack.push_async_callback(adapters.close)
         retriever.warm()
         await stack.enter_async_context(following(follower))
         yield Opened(
@@ -123,6 +144,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             door=_door(settings, database, secret),
             embeddings=embeddings,
             corpora=corpora,
+            adapters=adapters,
+            shelf=shelf,
             feedback=Feedback(database, keep=settings.journal.keep),
             responses=StoredResponses(database, retention_days=settings.responses.retention_days),
             options=Options(
@@ -196,10 +219,29 @@ def open_aliases(settings: Settings, library: Library) -> Aliases:
         )
         for name, bound in settings.aliases.items()
     )
-    problems = aliases.problems(library, served=served, has_demos=settings.paths.demos is not None)
+    adapters = bool(knobs.max_loras or knobs.soft_rows)
+    has_demos = settings.paths.demos is not None
+    problems = aliases.problems(library, served=served, has_demos=has_demos, adapters=adapters)
     if problems:
         raise SettingsRefused("settings refused:\n" + "\n".join(f"  {problem}" for problem in problems))
     return aliases
+
+
+def open_shelf(settings: Settings) -> Shelf:
+    """The folder of adapters; the base model's files are read when the first adapter comes."""
+    paths, knobs = settings.paths, settings.engine
+    bounds = Bounds(
+        rank=knobs.max_lora_rank,
+        tokens=knobs.soft_rows or Bounds().tokens,
+        block=knobs.block or BLOCK_TOKENS,
+        bytes=settings.adapters.bytes,
+    )
+    return Shelf(
+        paths.data / "adapters",
+        lambda: read_base(Path(locate(knobs.model, paths.cache / "models"))),
+        bounds,
+        settings.adapters.inbox or paths.data / "inbox",
+    )
 
 
 def _door(settings: Settings, database: sa.Engine, secret: bytes) -> Door:

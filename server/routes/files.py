@@ -42,7 +42,7 @@ def answer(body: dict[str, Any], headers: dict[str, str] | None = None) -> Respo
 async def create(request: Request, key: Caller) -> Response:
     """Take in a file. It is durable when this answers."""
     corpora: Corpora = request.state.corpora
-    form = await _read(request, corpora.upload_bytes)
+    form = await read_parts(request, corpora.upload_bytes)
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -116,19 +116,22 @@ def _keep(
         )
 
 
-async def _read(request: Request, limit: int) -> FormData:
-    """The form; its file is on disk. Refused while it comes when it is too large, or stops coming."""
+async def read_parts(request: Request, limit: int, *, files: int = 1) -> FormData:
+    """The form; its files, `limit` bytes together, are on disk.
+
+    Refused while it comes when it is too large, or stops coming.
+    """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedMediaType("send multipart/form-data with the parts file and purpose")
     chunks = _chunks(request, limit + AROUND)
-    parser = MultiPartParser(request.headers, chunks, max_files=1, max_fields=16)
+    parser = MultiPartParser(request.headers, chunks, max_files=files, max_fields=16)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as problem:
         said = getattr(problem, "message", "it names no boundary")
         raise InvalidValue(f"The form cannot be read: {said}") from None
-    whole = {id(value.file) for value in form.values() if isinstance(value, UploadFile)}
+    whole = {id(value.file) for _, value in form.multi_items() if isinstance(value, UploadFile)}
     for file in parser._files_to_close_on_error:  # of a part that never ended nothing else is left
         if id(file) not in whole:
             file.close()

@@ -1,4 +1,4 @@
-"""GET /v1/models: the base model first, then the tenant's aliases, then the embedding model."""
+"""GET /v1/models: the base model first, what is loaded beside it, the tenant's aliases, the embedder."""
 
 from typing import Annotated, Any
 
@@ -6,12 +6,13 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from server.adapters.registry import Registry
 from server.auth import requires
 from server.errors import ModelNotFound
 from server.keys import Key
 from server.pipeline import Parts
 from server.seams import Embeddings
-from server.wire.models import alias_object, embedding_object, model_list, model_object
+from server.wire.models import adapter_model, alias_object, embedding_object, model_list, model_object
 
 router = APIRouter()
 
@@ -39,8 +40,10 @@ def _models(request: Request, key: Key) -> list[dict[str, Any]]:
     parts: Parts = request.state.parts
     embeddings: Embeddings = request.state.embeddings
     profile = parts.engine.decoder.profile
+    adapters: Registry = request.state.adapters
     return [
         model_object(profile),
+        *(adapter_model(name, live, profile) for name, live in adapters.names().items()),
         *(alias_object(alias, profile) for alias in parts.aliases.of(key.tenant).values()),
         embedding_object(embeddings.name, created=profile.created),
     ]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from server.adapters.registry import Registry
 from server.auth import anyone, requires
 from server.errors import UnknownUrl
 from server.keys import Key
@@ -26,7 +27,9 @@ async def ready(request: Request) -> Response:
     """200 only while tokens really come out of the engine and the catalogue can be read."""
     parts: Parts = request.state.parts
     state = "draining" if parts.admission.draining else parts.engine.state
-    if state == "ready" and not await parts.retriever.alive():
+    adapters: Registry = request.state.adapters
+    behind = adapters.behind  # an alias means a version that does not answer here yet
+    if state == "ready" and (behind or not await parts.retriever.alive()):
         state = "not_ready"
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 

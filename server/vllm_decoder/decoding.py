@@ -67,8 +67,12 @@ class VllmDecoder:
             raise RuntimeError("no tool parser was named: check `tool_parser` first")
         return self._parsing.reader(calling, streamed=streamed)
 
+    @property
+    def adapters(self) -> None:
+        return None
+
     async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str
+        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
     ) -> AsyncGenerator[Piece]:
         # vLLM refuses n > 1 at temperature 0, where all choices are the same: decode once, say it n times.
         copies = limits.n if limits.temperature == 0 else 1
@@ -94,7 +98,12 @@ class VllmDecoder:
             raise
 
     async def first_tokens(
-        self, prompt: tuple[int, ...], candidates: Sequence[int], *, cache_salt: str = ""
+        self,
+        prompt: tuple[int, ...],
+        candidates: Sequence[int],
+        *,
+        cache_salt: str = "",
+        adapter: str | None = None,
     ) -> list[float]:
         self._probes += 1
         name = f"score-{self._probes}"

@@ -128,6 +128,16 @@ STORE_SEARCH: Mapping[str, Class] = {
 MCP_SEARCH: Mapping[str, Class] = _all("H", "query vector_store_ids max_num_results filters")
 
 MCP_ASK: Mapping[str, Class] = _all("H", "question vector_store_ids model max_tokens")
+ADAPTERS: Mapping[str, Class] = _all("H", "name version inbox")
+NO_FIELDS: Mapping[str, Class] = {}
+UNLOAD: Mapping[str, Class] = _all("H", "drain_seconds")
+PROMOTE: Mapping[str, Class] = _all("H", "alias reason")
+ROLLBACK: Mapping[str, Class] = _all("H", "alias reason")
+LOAD_LORA: Mapping[str, Class] = {
+    **_all("H", "lora_name lora_path"),
+    **_all("I", "load_inplace is_3d_lora_weight"),  # only false: other weights under one name would be stale
+}
+UNLOAD_LORA: Mapping[str, Class] = {**_all("H", "lora_name"), **_all("I", "lora_int_id")}
 
 # Fields that are honoured, but not with the values that ask for what is not offered.
 CHOSEN = frozenset(

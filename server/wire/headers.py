@@ -52,7 +52,7 @@ def fewshot_headers(plan: Plan) -> dict[str, str]:
         "x-fewshot-id": plan.turn.id,
         "x-fewshot-arm": plan.met.arm,
         "x-fewshot-template": f"{template.name}@{template.version}" if template else "none",
-        "x-fewshot-adapter": "none",
+        "x-fewshot-adapter": plan.adapter.reference if plan.adapter else "none",
         "x-fewshot-generation": generations,
         "x-fewshot-prompt": plan.prompt_sha256[:16],
         "x-fewshot-grounding": plan.grounding,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from server.adapters.leases import Live
 from server.aliases import Alias
 from server.profile import ModelProfile
 
@@ -31,6 +32,21 @@ def embedding_object(
 ) -> dict[str, Any]:
     """The embedding model; `max_model_len` in tokens."""
     return _object(name, "embedding", created, max_model_len=max_model_len, sha256=sha256)
+
+
+def adapter_model(name: str, live: Live, base: ModelProfile) -> dict[str, Any]:
+    """A name beside the base: `<base>:<adapter>@<version>`, or an alias of one."""
+    artefact = live.artefact
+    alias = name != artefact.reference
+    shown = _object(
+        name if alias else f"{base.name}:{name}",
+        "alias" if alias else "adapter",
+        int(artefact.created) or base.created,
+        max_model_len=base.context_tokens - artefact.added_tokens,
+        sha256=artefact.digest,
+    )
+    told = {"base": base.name, "adapter": artefact.reference}
+    return {**shown, "root": base.name, "parent": base.name, "fewshot": {**shown["fewshot"], **told}}
 
 
 def model_list(models: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -51,6 +51,39 @@ EMBEDDINGS = made_of(
     ),
     usage=made_of(prompt_tokens=COUNT, total_tokens=COUNT),
 )
+ADAPTER = made_of(
+    id=TEXT,
+    object=one_of("adapter"),
+    created_at=TIME,
+    name=TEXT,
+    version=TEXT,
+    kind=TEXT,
+    base=TEXT,
+    model=TEXT,
+    sha256=TEXT,
+    bytes=COUNT,
+    rank=maybe(COUNT),
+    length=maybe(COUNT),
+    status=one_of("available", "loading", "loaded", "draining", "failed"),
+    in_flight=COUNT,
+    load_milliseconds=maybe(NUMBER),
+    last_used_at=maybe(TIME),
+    error=maybe(TEXT),
+    parent=maybe(TEXT),
+    metrics={"type": "object"},
+    aliases=many(TEXT),
+)
+PROMOTION = made_of(object=one_of("promotion"), alias=TEXT, before=maybe(TEXT), after=TEXT, at=TIME, by=TEXT)
+STEP = made_of(
+    object=one_of("adapter.step"),
+    at=TIME,
+    action=TEXT,
+    adapter=TEXT,
+    alias=maybe(TEXT),
+    before=maybe(TEXT),
+    by=TEXT,
+    reason=maybe(TEXT),
+)
 OPINION = made_of(
     id=TEXT,
     object=one_of("feedback"),
@@ -109,6 +142,13 @@ ANSWERS: Mapping[str, Mapping[str, Shape]] = {
     "/v1/classify": {"post": CLASSIFIED},
     "/v1/feedback": {"post": OPINION},
     "/v1/replay/{response_id}": {"get": RECORD, "post": REPLAY},
+    "/v1/adapters": {"get": page_of(ADAPTER), "post": ADAPTER},
+    "/v1/adapters/steps": {"get": made_of(object=one_of("list"), data=many(STEP))},
+    "/v1/adapters/rollback": {"post": PROMOTION},
+    "/v1/adapters/{adapter_id}": {"get": ADAPTER, "delete": gone("adapter")},
+    "/v1/adapters/{adapter_id}/load": {"post": ADAPTER},
+    "/v1/adapters/{adapter_id}/unload": {"post": ADAPTER},
+    "/v1/adapters/{adapter_id}/promote": {"post": PROMOTION},
     "/v1/files": {"get": page_of(FILE), "post": FILE},
     "/v1/files/{file_id}": {"get": FILE, "delete": gone("file")},
     "/v1/vector_stores": {"get": page_of(STORE), "post": STORE},
@@ -130,6 +170,8 @@ ANSWERS: Mapping[str, Mapping[str, Shape]] = {
 PLAIN: Mapping[str, str] = {
     "/metrics": "text/plain",
     "/v1/files/{file_id}/content": "application/octet-stream",
+    "/v1/load_lora_adapter": "text/plain",
+    "/v1/unload_lora_adapter": "text/plain",
 }
 STREAMED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})  # with stream: true
 EVENT: Shape = {"type": "object", "required": ["data"], "properties": {"event": TEXT, "data": TEXT}}
@@ -153,6 +195,7 @@ ANY = (
     Refusal(500, "a bug"),
     Refusal(503, "not now; see retry-after"),
 )
+CHANGE = (Refusal(409, "another state of the thing stands in the way"),)
 BODY = (
     Refusal(408, "the body came too slowly"),
     Refusal(409, "another state of the thing stands in the way, or the same request still runs"),
@@ -167,7 +210,8 @@ BODY = (
 def refusals(path: str, method: str) -> list[Refusal]:
     """The statuses of openai-surface §2 that this operation can answer with."""
     keyed = () if path in OPEN else ANY_KEY
-    return sorted({*ANY, *keyed, *(BODY if method == "post" else ())})
+    changes = BODY if method == "post" else CHANGE if path.startswith("/v1/adapters/") else ()
+    return sorted({*ANY, *keyed, *changes})
 
 
 def answers(path: str, method: str) -> dict[str, Any]:

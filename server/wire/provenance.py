@@ -29,9 +29,9 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
             "base": plan.base,
             "base_sha256": plan.base_sha256,
             "alias": turn.model if turn.base else None,
-            "adapter": None,
-            "adapter_kind": None,
-            "adapter_sha256": None,
+            "adapter": plan.adapter and plan.adapter.reference,
+            "adapter_kind": plan.adapter and plan.adapter.kind,
+            "adapter_sha256": plan.adapter and plan.adapter.sha256,
         },
         "template": None,
         "demos": {

@@ -28,6 +28,10 @@ from prompts.calibrator import Calibrator, Scored
 from prompts.demos import Pool
 from prompts.listing import parse_lines
 from prompts.templates import Library
+from server.adapters.book import Book
+from server.adapters.intake import Bounds
+from server.adapters.registry import Registry
+from server.adapters.shelf import Shelf
 from server.admission import Admission
 from server.aliases import Alias, Aliases
 from server.app import Opened, Options, create_app
@@ -47,6 +51,7 @@ from server.metrics import Metrics
 from server.pipeline import Parts
 from server.retrieval import IndexRetriever
 from server.stored_responses import StoredResponses
+from tests.server.adapters.making import BASE
 
 ROWS = [
     {"id": "cats", "title": "Cats", "text": "Cats sleep for thirteen hours a day and hunt at dusk."},
@@ -156,11 +161,23 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 vectors=embedder.passages([example["input"] for example in EXAMPLES]),
                 embed=embedder.passages,
             )
+            adapter_book = Book(database, folder / "adapters")
             wording, demos, met = library or Library.load(), PoolDemos(pool), Experiments()
-            follower = Follower(ExperimentLog(database), met, wording, demos, experiments)
+            follower = Follower(
+                ExperimentLog(database), met, wording, demos, experiments, has_adapter=adapter_book.has
+            )
             follower.start()
+            engine = Engine(open_decoder or open_echo)
+            shelf = Shelf(folder / "adapters", lambda: BASE, Bounds(rank=8, block=4), folder / "inbox")
+            adapters = Registry(
+                adapter_book,
+                shelf.intake,
+                decoder=lambda: engine.decoder,
+                up=engine.up,
+                poll_seconds=0.05,
+            )
             parts = Parts(
-                engine=Engine(open_decoder or open_echo),
+                engine=engine,
                 retriever=retriever,
                 library=wording,
                 aliases=Aliases(aliases),
@@ -169,11 +186,13 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 journal=Journal(database, secret=b"secret"),
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
                 metrics=metrics,
+                adapters=adapters,
                 secret=b"secret",
                 public_url="http://fewshot.test",
                 calibrators=calibrators,
             )
             parts.engine.start()
+            adapters.start()
             catalogue = Catalogue(folder)
             backlog = Backlog(catalogue, embedders, open_reader)
             corpora = Corpora(catalogue, embedders, embedder, backlog, upload_bytes=upload_bytes)
@@ -184,6 +203,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                     door=Door(keys),
                     embeddings=embeddings,
                     corpora=corpora,
+                    adapters=adapters,
+                    shelf=shelf,
                     feedback=Feedback(database),
                     responses=StoredResponses(database, retention_days=retention_days),
                     options=options or Options(),
@@ -192,6 +213,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             async with following(follower):
                 yield opened[0]
             corpora.close()
+            await adapters.close()
             await parts.engine.close()
             retriever.close()
             embeddings.close()

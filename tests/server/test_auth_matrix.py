@@ -15,6 +15,7 @@ from server.metrics import Metrics
 from server.schema import keys as table
 
 NAMES = {
+    "adapter_id": "polite@0123456789ab",
     "file_id": "file-01ARZ3NDEKTSV4RRFFQ69G5FAV",
     "store_id": "vs_01ARZ3NDEKTSV4RRFFQ69G5FAV",
     "batch_id": "vsfb_01ARZ3NDEKTSV4RRFFQ69G5FAV",

@@ -33,7 +33,7 @@ class Spelling(EchoDecoder):
     A model that likes `N` beyond reason, so that there is something to calibrate.
     """
 
-    async def first_tokens(self, prompt, candidates, *, cache_salt=""):
+    async def first_tokens(self, prompt, candidates, *, cache_salt="", adapter=None):
         asked = self.tokenizer.decode(prompt).rpartition("Question:")[2].partition("<|im_end|>")[0]
         seen = Counter(asked.upper())
         weights = {ord(char): 1 + seen[char.upper()] for char in "ADEHLNabcdefghijklmnopqrstuvwxyz"}

@@ -25,7 +25,7 @@ class Listening(EchoDecoder):
         super().__init__()
         self.salts = []
 
-    def decode(self, prompt, limits, *, request_id):
+    def decode(self, prompt, limits, *, request_id, adapter=None):
         if not request_id.startswith("probe"):
             self.salts.append(limits.cache_salt)
         return super().decode(prompt, limits, request_id=request_id)

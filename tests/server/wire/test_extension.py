@@ -8,7 +8,8 @@ import pytest
 from indexer.filters import Comparison
 from prompts.records import Message
 from server.errors import InsufficientScope, InvalidFilter, InvalidValue
-from server.records import Piece, Search, TemplateUse, Wishes
+from server.loadables import TemplateUse
+from server.records import Piece, Search, Wishes
 from server.wire.chat import chat_body
 from server.wire.reading import Context
 from tests.server.samples import CITATION, SOURCE, ask, chat_turn, plan_of, reply_to
