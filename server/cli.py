@@ -12,6 +12,7 @@ from server.settings import Settings, SettingsRefused, load_settings
 
 # command → module:attribute; the module is imported only when the command is used.
 LAZY = {
+    "adapters": "server.adapting:adapters",
     "ask": "server.asking:ask",
     "catalogue": "indexer.commands.catalogue:catalogue",
     "doctor": "server.doctor:doctor",
@@ -29,6 +30,7 @@ LAZY = {
     "verify": "indexer.commands.verify:verify",
 }
 ABOUT = {  # so that `fewshot --help` imports nothing
+    "adapters": "Load trained adapters into the running server, name them, go back.",
     "ask": "Ask a question of your documents.",
     "catalogue": "Show where the catalogue is, or move it to PostgreSQL.",
     "doctor": "Check everything a server needs.",
