@@ -17,6 +17,7 @@ from server.adapters.intake import Intake
 from server.adapters.leases import Live, nothing
 from server.adapters.names import checked_alias
 from server.adapters.nearest import nearest
+from server.adapters.records import Artefact
 from server.errors import InvalidValue, ModelNotFound, NotFound, ServerError, Unavailable
 from server.profile import ModelProfile
 from server.seams import Decoder, Lease
@@ -114,6 +115,11 @@ class Registry:
             )
             for reference, entry in state.entries.items()
         ]
+
+    async def add(self, artefact: Artefact, *, by: str) -> None:
+        """Into the book; nothing is loaded."""
+        await asyncio.to_thread(self.book.add, artefact, by=by)
+        self._known |= {artefact.reference}
 
     async def load(self, reference: str, *, by: str) -> Live:
         """In the engine, tried with one token, and wanted on every replica.

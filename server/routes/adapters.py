@@ -66,7 +66,7 @@ async def create(request: Request, key: Operator) -> Response:
     else:
         asked = await _read(request, AdapterRequest)
         artefact = await asyncio.to_thread(_take_in, shelf, asked)
-    await asyncio.to_thread(_registry(request).book.add, artefact, by=key.prefix)
+    await _registry(request).add(artefact, by=key.prefix)
     return _answer(await _described(request, artefact.reference))
 
 
@@ -132,7 +132,7 @@ async def load_lora_adapter(request: Request, key: Operator) -> Response:
         )
     name = re.sub(r"[^a-z0-9-]+", "-", asked.lora_name.partition("@")[0].lower()).strip("-")[:63]
     artefact = await asyncio.to_thread(shelf.by_path, name, asked.lora_path)
-    await asyncio.to_thread(registry.book.add, artefact, by=key.prefix)
+    await registry.add(artefact, by=key.prefix)
     if asked.lora_name == artefact.reference:
         await registry.load(artefact.reference, by=key.prefix)
     else:

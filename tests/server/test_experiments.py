@@ -170,7 +170,7 @@ def test_one_experiment_runs_at_a_time_and_drafts_wait(replica, folder):
     ("edit", "says"),
     [
         (('template = "few-shot@1"', 'template = "few-shot@9"'), "few-shot@9"),
-        (('template = "few-shot@1"', 'template = "few-shot@1"\nadapter = "a@1"'), "no adapters"),
+        (('template = "few-shot@1"', 'template = "few-shot@1"\nadapter = "a@1"'), "no adapter a@1"),
         (('template = "few-shot@1"', 'template = "few-shot@1"\npool = "p@1"'), "no p@1"),
     ],
 )

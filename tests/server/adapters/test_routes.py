@@ -10,6 +10,7 @@ import pytest
 
 from server.keys import SCOPES
 from tests.server.adapters.making import write_lora, write_manifest, write_soft
+from tests.server.live_experiments import live
 
 ASK = [{"role": "user", "content": "Hello"}]
 
@@ -293,3 +294,24 @@ def test_mixed_traffic_is_right_while_versions_come_and_go(serve, tmp_path):
         assert running.decoder.adapters.loads == 54
         log = [json.loads(json.dumps(step)) for step in desk.http.get("/v1/adapters/steps").json()["data"]]
         assert len(log) == 100
+
+
+def test_an_arm_of_an_experiment_may_be_an_adapter(serve, tmp_path):
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    with serve(folder=tmp_path) as running:
+        desk = Desk(running, tmp_path)
+        reference = desk.add()
+        desk.post(f"adapters/{reference}/load")
+    arm = 'template = "few-shot@1"'
+    (folder / "shots.toml").write_text(live((arm, f'{arm}\nadapter = "{reference}"')))
+    with serve(folder=tmp_path, experiments=folder, reply="x") as running:
+        desk = Desk(running, tmp_path)
+        seen = {}
+        for user in ("ann", "bo", "cy", "dee", "eve", "flo"):
+            answer = desk.say("echo", user=user)
+            seen[answer.fewshot["arm"]] = (
+                answer.fewshot["model"]["adapter"],
+                answer.choices[0].message.content,
+            )
+    assert seen == {"plain": (None, "x"), "shown": (reference, f"[{reference}] x")}
