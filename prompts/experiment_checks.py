@@ -11,6 +11,7 @@ from prompts.experiment_records import Experiment
 from prompts.measures import is_yes_or_no
 
 REFERENCE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@[1-9][0-9]*")
+ADAPTER = re.compile(r"[a-z0-9][a-z0-9-]*@[0-9a-f]{1,64}")  # its version is a digest
 LEAST_SLICE = 0.1
 SALT_CHARS = 16
 
@@ -53,7 +54,9 @@ def _arms(experiment: Experiment, templates: Collection[str] | None) -> Iterator
             yield f"arms.{arm.name}: the name must be lower-case words joined by hyphens"
         if not arm.weight:
             yield f"arms.{arm.name}.weight must be above 0"
-        for key, reference in (("template", arm.template), ("pool", arm.pool), ("adapter", arm.adapter)):
+        if arm.adapter and not ADAPTER.fullmatch(arm.adapter):
+            yield f"arms.{arm.name}.adapter must name one version, as `fewshot adapters list` shows it"
+        for key, reference in (("template", arm.template), ("pool", arm.pool)):
             if reference and not REFERENCE.fullmatch(reference):
                 yield f"arms.{arm.name}.{key} must name one version, like {reference.split('@')[0]}@1"
             elif key == "template" and reference and templates is not None and reference not in templates:
