@@ -193,7 +193,6 @@ def describe_engine(profile: ModelProfile) -> dict[str, Any]:
 
 @cache
 def release() -> str:
-    """Of this program."""
     from importlib.metadata import version
 
     return version("fewshot")

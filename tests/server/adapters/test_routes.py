@@ -315,3 +315,15 @@ def test_an_arm_of_an_experiment_may_be_an_adapter(serve, tmp_path):
                 answer.choices[0].message.content,
             )
     assert seen == {"plain": (None, "x"), "shown": (reference, f"[{reference}] x")}
+
+
+def test_a_replay_runs_on_the_version_that_answered(desk):
+    first, second = desk.add(seed=1), desk.add(seed=2)
+    desk.post(f"adapters/{first}/promote", alias="support")
+    answer = desk.say("support")
+    desk.post(f"adapters/{second}/promote", alias="support")
+    replayed = desk.post(f"replay/{answer.id}")
+    assert replayed["first_difference"] is None
+    assert replayed["replayed"]["choices"][0]["text"] == f"[{first}] Hello"
+    desk.post(f"adapters/{first}/unload")
+    assert [reason["code"] for reason in desk.post(f"replay/{answer.id}")["reasons"]][:1] == ["adapter"]
