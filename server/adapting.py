@@ -66,7 +66,7 @@ def list_adapters(settings: Settings, steps: bool, url: str | None, key: str, as
 def add(settings: Settings, folder: Path, name: str | None, as_json: bool) -> None:
     """Check FOLDER, copy it into the data folder and print its name@version. Nothing is loaded yet.
 
-    FOLDER is what `fewshot train` or peft wrote.
+    FOLDER is what training or peft wrote.
     """
     shelf, book = _shelf(settings), _book(settings)
     intake = _tried(shelf.intake)
