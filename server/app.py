@@ -16,6 +16,7 @@ from server.adapters.registry import Registry
 from server.adapters.shelf import Shelf
 from server.auth import Door, anyone
 from server.corpora import Corpora
+from server.deciding import Desk
 from server.feedback import Feedback
 from server.metrics import Metrics
 from server.pipeline import Parts
@@ -25,6 +26,7 @@ from server.routes import (
     classify,
     completions,
     embeddings,
+    experiments,
     feedback,
     files,
     mcp_server,
@@ -63,6 +65,7 @@ class Opened:
     feedback: Feedback
     adapters: Registry
     shelf: Shelf
+    desk: Desk
     options: Options
 
 
@@ -91,6 +94,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
                 "feedback": opened.feedback,
                 "adapters": opened.adapters,
                 "shelf": opened.shelf,
+                "desk": opened.desk,
                 "options": opened.options,
             }
 
@@ -110,6 +114,7 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         classify,
         responses,
         feedback,
+        experiments,
         replay,
         embeddings,
         models,

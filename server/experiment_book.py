@@ -1,6 +1,7 @@
 """What the journal knows of experiments, read: their files and phases, decisions, the default."""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,7 +29,7 @@ class Decision:
     before: str | None = None  # experiment/arm served by default; None: requests as they come
     after: str | None = None
     by: str  # a key's prefix, a user of this machine, or `server`
-    at: float = 0.0  # seconds since the epoch
+    at: float = field(default_factory=time.time)  # seconds since the epoch
     reason: str = ""
     forced: bool = False
     report_sha256: str | None = None

@@ -203,15 +203,17 @@ def _define(connection: Connection, experiment: Experiment, text: str, phase: Ph
 
 
 def _append(connection: Connection, decision: Decision) -> int:
+    """Write it down; its number."""
     row = {name: getattr(decision, name) for name in Decision.__dataclass_fields__}
-    done = connection.execute(insert(decisions).values(row | {"at": time.time()}))
+    done = connection.execute(insert(decisions).values(row))
     assert done.inserted_primary_key is not None
     return int(done.inserted_primary_key[0])
 
 
 def _point(connection: Connection, decision: Decision) -> Decision:
+    """Write down the decision and the default that it leads to."""
     number = _append(connection, decision)
-    connection.execute(insert(defaults).values(at=time.time(), recipe=decision.after, decision=number))
+    connection.execute(insert(defaults).values(at=decision.at, recipe=decision.after, decision=number))
     return decision
 
 

@@ -14,6 +14,7 @@ from prompts.experiment_records import Arm, Experiment
 from prompts.experiments import freeze
 from prompts.templates import Library
 from server.errors import InvalidValue
+from server.evaluating import Evaluator
 from server.experiment_book import Book
 from server.experiment_log import ExperimentLog
 from server.experiments import Experiments, InForce, Running, varied
@@ -154,24 +155,34 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(follower: Follower) -> AsyncGenerator[None]:
-    """Refresh every second, on a thread, while the block lasts."""
+async def following(
+    follower: Follower, evaluator: Evaluator | None = None, evaluate_seconds: float = 10.0
+) -> AsyncGenerator[None]:
+    """Refresh every second, and judge every `evaluate_seconds`, on threads, while the block lasts."""
 
-    async def follow() -> None:
-        while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
-            try:
-                await asyncio.to_thread(follower.refresh)
-            except Exception as problem:  # a database that is busy for a moment must not end the following
-                log.error("experiments: not refreshed: %s: %s", type(problem).__name__, problem)
+    def judge() -> None:
+        if evaluator is not None and evaluator.look() is not None:
+            follower.refresh()  # harm ends at once
 
-    task = asyncio.create_task(follow())
+    tasks = [
+        asyncio.create_task(_repeatedly(follower.refresh, FOLLOW_SECONDS)),
+        asyncio.create_task(_repeatedly(judge, evaluate_seconds)),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeatedly(work: Callable[[], None], seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(work)
+        except Exception as problem:  # a database that is busy for a moment must not end the following
+            log.error("experiments: %s: %s", type(problem).__name__, problem)
 
 
 def _signature(path: Path) -> Signature:

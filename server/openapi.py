@@ -23,6 +23,7 @@ from server.wire.chat import ChatRequest
 from server.wire.classify import ClassifyRequest
 from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
+from server.wire.experiments import ExperimentPromotion, ExperimentRollback, ExperimentStop
 from server.wire.feedback import FeedbackRequest
 from server.wire.operations import JSON, OPEN, answers, refusals
 from server.wire.responses import INCLUDABLE, ResponsesRequest
@@ -50,6 +51,9 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/adapters/{adapter_id}/promote": PromoteRequest,
     "/v1/load_lora_adapter": LoadLoraRequest,
     "/v1/unload_lora_adapter": UnloadLoraRequest,
+    "/v1/experiments/{experiment}/promote": ExperimentPromotion,
+    "/v1/experiments/{experiment}/stop": ExperimentStop,
+    "/v1/experiments/{experiment}/rollback": ExperimentRollback,
     "/v1/vector_stores": StoreRequest,
     "/v1/vector_stores/{store_id}": StoreChange,
     "/v1/vector_stores/{store_id}/search": StoreSearchRequest,

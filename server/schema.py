@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from indexer.upgrading import upgrade
 
-VERSION = 8  # of the newest revision
+VERSION = 9  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -40,6 +40,7 @@ exposures = Table(
     Column("propensity", Float),
     Column("slice", Boolean),
     Index("ix_exposures_experiment", "experiment", "unit"),
+    Index("ix_exposures_experiment_at", "experiment", "at"),
     Column("idempotency_key", Text),  # this and the next: as the caller sent them, to spot double exposures
     Column("retry_count", Integer),
     Column("trace", Text),  # trace id of the caller's traceparent

@@ -164,6 +164,12 @@ class Journal(Section):
     )
 
 
+class Experiments(Section):
+    evaluate_seconds: float = Field(
+        10, gt=0, description="how often closed units are looked at, for a verdict and for harm"
+    )
+
+
 class Responses(Section):
     retention_days: float = Field(
         30, ge=0, description="how long /v1/responses keeps what it stores; 0: nothing is stored"
@@ -180,6 +186,7 @@ class Settings(Section):
     demos: Demos = Field(default_factory=Demos)
     limits: Limits = Field(default_factory=Limits)
     journal: Journal = Field(default_factory=Journal)
+    experiments: Experiments = Field(default_factory=Experiments)
     responses: Responses = Field(default_factory=Responses)
     aliases: dict[AliasName, Alias] = Field(default_factory=dict)
 

@@ -33,10 +33,12 @@ from server.aliases import Alias, Aliases
 from server.app import Opened, Options
 from server.auth import Door
 from server.corpora import Corpora
+from server.deciding import Desk
 from server.demonstrations import PoolDemos
 from server.echo_decoder import ECHO
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
+from server.evaluating import Evaluator
 from server.experiment_log import ExperimentLog
 from server.experiments import Experiments
 from server.feedback import Feedback
@@ -138,7 +140,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         adapters.start()
         stack.push_async_callback(adapters.close)
         retriever.warm()
-        await stack.enter_async_context(following(follower))
+        evaluator = Evaluator(database, book)
+        await stack.enter_async_context(following(follower, evaluator, settings.experiments.evaluate_seconds))
         yield Opened(
             parts=parts,
             door=_door(settings, database, secret),
@@ -146,6 +149,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             corpora=corpora,
             adapters=adapters,
             shelf=shelf,
+            desk=Desk(database, book, follower.refresh),
             feedback=Feedback(database, keep=settings.journal.keep),
             responses=StoredResponses(database, retention_days=settings.responses.retention_days),
             options=Options(

@@ -85,6 +85,7 @@ RESPONSES: Mapping[str, Class] = {
 }
 
 FEEDBACK: Mapping[str, Class] = _all("H", "id metric value choice comment")
+EXPERIMENT_DECISIONS: Mapping[str, Class] = _all("H", "arm reason force")
 
 EMBEDDINGS: Mapping[str, Class] = {
     **_all("H", "input model encoding_format dimensions fewshot fewshot.input_type"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from server.wire.experiments import DECISION, EXPERIMENT, REPORT
 from server.wire.replay import RECORD, REPLAY
 from server.wire.response_shapes import INPUT_ITEM, RESPONSE
 from server.wire.shapes import (
@@ -141,6 +142,12 @@ ANSWERS: Mapping[str, Mapping[str, Shape]] = {
     "/v1/responses/{response_id}/input_items": {"get": page_of(INPUT_ITEM)},
     "/v1/classify": {"post": CLASSIFIED},
     "/v1/feedback": {"post": OPINION},
+    "/v1/experiments": {"get": page_of(EXPERIMENT)},
+    "/v1/experiments/{experiment}": {"get": EXPERIMENT},
+    "/v1/experiments/{experiment}/report": {"get": REPORT},
+    "/v1/experiments/{experiment}/promote": {"post": DECISION},
+    "/v1/experiments/{experiment}/stop": {"post": DECISION},
+    "/v1/experiments/{experiment}/rollback": {"post": DECISION},
     "/v1/replay/{response_id}": {"get": RECORD, "post": REPLAY},
     "/v1/adapters": {"get": page_of(ADAPTER), "post": ADAPTER},
     "/v1/adapters/steps": {"get": made_of(object=one_of("list"), data=many(STEP))},

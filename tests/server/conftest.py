@@ -37,6 +37,7 @@ from server.aliases import Alias, Aliases
 from server.app import Opened, Options, create_app
 from server.auth import Door
 from server.corpora import Corpora
+from server.deciding import Desk
 from server.demonstrations import PoolDemos
 from server.echo_decoder import EchoDecoder
 from server.embedding_service import EmbeddingService
@@ -163,9 +164,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             )
             adapter_book = Book(database, folder / "adapters")
             wording, demos, met = library or Library.load(), PoolDemos(pool), Experiments()
-            follower = Follower(
-                ExperimentLog(database), met, wording, demos, experiments, has_adapter=adapter_book.has
-            )
+            book = ExperimentLog(database)
+            follower = Follower(book, met, wording, demos, experiments, has_adapter=adapter_book.has)
             follower.start()
             engine = Engine(open_decoder or open_echo)
             shelf = Shelf(folder / "adapters", lambda: BASE, Bounds(rank=8, block=4), folder / "inbox")
@@ -206,6 +206,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                     adapters=adapters,
                     shelf=shelf,
                     feedback=Feedback(database),
+                    desk=Desk(database, book, follower.refresh),
                     responses=StoredResponses(database, retention_days=retention_days),
                     options=options or Options(),
                 )

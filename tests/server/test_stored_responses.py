@@ -99,7 +99,7 @@ def old_tables():
     """The journal's three tables without the columns that came later."""
     later = {"phase", "propensity", "slice", "served", "asked", "variables"}
     later |= {"idempotency_key", "retry_count", "trace", "engine", "options", "prompt_lengths", "erased_at"}
-    later |= {"token_lengths", "finishes", "calls"}
+    later |= {"token_lengths", "finishes", "calls", "adapter", "adapter_sha256"}
     old = sa.MetaData()
     for name in ("exposures", "plans", "replies"):
         columns = [column for column in metadata.tables[name].columns if column.name not in later]
