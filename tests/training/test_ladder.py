@@ -1,0 +1,126 @@
+"""The ladder on small models: every rung a row, a second start makes nothing again, files for people."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from training import cli
+from training.data import read_split
+from training.errors import DataRefused, TrainingRefused
+from training.ladder import Ladder, Order
+from training.rungs import rungs
+
+FEW = (
+    "zero-shot",
+    "few-shot-*",
+    "*/features-lr",
+    "*/output-layers",
+    "decoder/last-2",
+    "decoder/lora*",
+    "*/all",
+)
+
+
+@pytest.fixture(scope="module")
+def climbed(bases, reviews, tmp_path_factory):
+    """The command, run once, then again."""
+    out = tmp_path_factory.mktemp("ladder")
+    given = [
+        str(reviews),
+        "--out",
+        str(out),
+        "--seeds",
+        "1,2",
+        "--epochs",
+        "1",
+        "--max-tokens",
+        "48",
+        "--json",
+    ]
+    given += [part for base in bases.values() for part in ("--base", str(base))]
+    given += [part for one in FEW for part in ("--rungs", one)]
+    first, second = (CliRunner().invoke(cli.ladder, given, catch_exceptions=False) for _ in "ab")
+    return out, first, second
+
+
+def test_every_rung_is_a_row_with_its_costs(climbed):
+    out, first, _ = climbed
+    assert first.exit_code == 0, first.output
+    content = json.loads((out / "ladder.json").read_text())
+    by_name = {row["rung"]: row for row in content["rungs"]}
+    prompted = {"zero-shot", "zero-shot-calibrated", "few-shot-nearest-4", "few-shot-random-4"}
+    trained = {"encoder/features-lr", "decoder/last-2", "decoder/lora-r8", "encoder/all"}
+    assert prompted | trained <= by_name.keys()
+    assert not [row for row in content["rungs"] if "failed" in row]
+    assert len(by_name["few-shot-random-4"]["by_seed"]) == 2
+    assert by_name["zero-shot"]["trainable"] == 0
+    assert by_name["few-shot-nearest-4"]["added_tokens"] > 10
+    assert 0 < by_name["decoder/lora-r8"]["share"] < by_name["decoder/all"]["share"]
+    for row in content["rungs"]:
+        assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
+        assert row["peak_bytes"] > 0
+        assert row["serve_seconds"] > 0
+
+
+def test_a_second_start_keeps_every_run(climbed):
+    _, first, second = climbed
+    assert "kept from before" not in first.stderr
+    made = [line for line in second.stderr.splitlines() if "seed" in line]
+    assert made
+    assert all("kept from before" in line for line in made)
+    assert json.loads(first.stdout)["rungs"] == json.loads(second.stdout)["rungs"]
+
+
+def test_people_get_a_table_a_page_and_plots(climbed):
+    out, _, _ = climbed
+    table = (out / "ladder.md").read_text()
+    assert "| zero-shot |" in table
+    assert "ladder.png" in table
+    assert (out / "ladder.html").read_text().count("data:image/png") == 3
+    names = ("ladder", "layerwise-encoder", "layerwise-decoder")
+    assert all((out / f"{name}.{kind}").stat().st_size for name in names for kind in ("svg", "png"))
+
+
+def test_a_rung_that_fails_is_a_row_and_the_others_go_on(bases, reviews, tmp_path):
+    order = Order(
+        bases=(bases["encoder"],), out=tmp_path, device="cpu", seeds=(1,), epochs=0.5, max_tokens=48,
+        rungs=("encoder/output-layers", "encoder/last-1"),
+    )  # fmt: skip
+    ladder = Ladder(order, read_split(reviews), print)
+    ladder.rungs[1].options["n"] = 9  # more blocks than there are
+    rows = ladder.climb()
+    assert rows[0].runs
+    assert "has 4 blocks" in rows[1].failed
+
+
+def test_a_budget_cuts_the_data_to_fit(bases, reviews, tmp_path):
+    said = []
+    order = Order(
+        bases=(bases["encoder"],), out=tmp_path, device="cpu", seeds=(1,), minutes=0.02, max_tokens=48,
+        rungs=("encoder/all",),
+    )  # fmt: skip
+    ladder = Ladder(order, read_split(reviews), said.append)
+    assert len(ladder.split.train) < 240
+    assert "minutes allow" in said[0]
+
+
+def test_rungs_that_are_not_there_and_two_of_a_kind_are_refused(bases, reviews, tmp_path):
+    split = read_split(reviews)
+    with pytest.raises(DataRefused, match="no rung is called 'lorra'; there are encoder/features-lr"):
+        Ladder(Order(bases=(bases["encoder"],), out=tmp_path, device="cpu", rungs=("lorra",)), split, print)
+    with pytest.raises(TrainingRefused, match="are both encoders"):
+        Ladder(Order(bases=(bases["encoder"],) * 2, out=tmp_path, device="cpu"), split, print)
+
+
+def test_a_model_that_is_not_there_is_named_with_the_way_out(reviews, tmp_path):
+    found = CliRunner().invoke(cli.ladder, [str(reviews), "--out", str(tmp_path), "--base", "nowhere"])
+    assert found.exit_code == 1
+    assert "no model 'nowhere'" in found.output
+    assert "fewshot models fetch" in found.output
+
+
+def test_every_rung_has_a_name_of_its_own():
+    names = [one.name for one in rungs({"encoder": 6, "decoder": 30}, seeds=3, shots=(4, 8))]
+    assert len(set(names)) == len(names)
+    assert "decoder/last-5" in names

@@ -1,0 +1,192 @@
+"""What a ladder says: ladder.json for machines, ladder.md and ladder.html for people."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.comparison import Interval, against, interval, resample
+from training.recommendation import Advice, mean
+from training.records import Row, Run, Split
+
+COLUMNS = (
+    "rung", "accuracy", "95 % interval", "by seed", "macro F1", "− best", "− zero-shot", "learned", "share",
+    "train s", "prepare s", "peak MB", "artefact", "ms/text", "tokens added", "cut", "served by",
+)  # fmt: skip
+
+
+def summary(
+    rows: Sequence[Row], advice: Advice | None, split: Split, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything in plain values; the runs themselves are in the folder `runs`."""
+    ran = {row.rung: row.runs for row in rows if row.runs}
+    found = resample(ran) if ran else None
+    best = advice.best if advice else None
+    from_best = against(found, best) if found and best and len(ran) > 1 else {}
+    from_zero = against(found, "zero-shot") if found and "zero-shot" in ran and len(ran) > 1 else {}
+    return {
+        "format": 1,
+        "data": {
+            "name": split.name,
+            "digest": split.digest,
+            "labels": list(split.labels),
+            "train": len(split.train),
+            "valid": len(split.valid),
+            "test": len(split.test),
+            "removed_copies": split.removed,
+        },
+        "about": dict(about),
+        "advice": None if advice is None else {
+            "outcome": advice.outcome,
+            "rung": advice.rung,
+            "others": list(advice.others),
+            "best_on_validation": advice.best,
+            "why": advice.why,
+        },
+        "looks_at_test": {rung: len(runs) for rung, runs in ran.items()},
+        "rungs": [
+            _row(row, interval(found, row.rung), from_best.get(row.rung), from_zero.get(row.rung))
+            if row.runs and found else {"rung": row.rung, "failed": row.failed}
+            for row in rows
+        ],
+    }  # fmt: skip
+
+
+def write(folder: Path, content: Mapping[str, Any], plots: Sequence[Path]) -> list[Path]:
+    """ladder.json, ladder.md, ladder.html; the paths written."""
+    paths = [folder / name for name in ("ladder.json", "ladder.md", "ladder.html")]
+    paths[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    paths[1].write_text(markdown(content, [one for one in plots if one.suffix == ".png"]))
+    paths[2].write_text(page(content, [one for one in plots if one.suffix == ".png"]))
+    return paths
+
+
+def markdown(content: Mapping[str, Any], plots: Sequence[Path]) -> str:
+    lines = [f"# {content['data']['name']}: which way of adapting the model?", "", _advice(content), ""]
+    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(cells) + " |" for cells in map(_cells, content["rungs"])]
+    lines += ["", *_facts(content), ""]
+    lines += [f"![{one.stem}]({one.name})" for one in plots]
+    return "\n".join(lines) + "\n"
+
+
+def page(content: Mapping[str, Any], plots: Sequence[Path]) -> str:
+    """One file that needs no other: the plots are inside."""
+    title = html.escape(f"{content['data']['name']}: which way of adapting the model?")
+    head = "".join(f"<th>{html.escape(one)}</th>" for one in COLUMNS)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row)) + "</tr>"
+        for row in content["rungs"]
+    )
+    pictures = "".join(
+        f'<img alt="{one.stem}" src="data:image/png;base64,{base64.b64encode(one.read_bytes()).decode()}">'
+        for one in plots
+    )
+    facts = "".join(f"<li>{html.escape(one.removeprefix('- '))}</li>" for one in _facts(content))
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>'
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;color:#222}"
+        "table{border-collapse:collapse;font-size:12px;display:block;overflow-x:auto}"
+        "td,th{border-bottom:1px solid #ddd;padding:.3rem .5rem;text-align:right;white-space:nowrap}"
+        "td:first-child,th:first-child,td:last-child{text-align:left}img{max-width:100%;margin-top:1.5rem}"
+        f"</style><h1>{title}</h1><p><strong>{html.escape(_advice(content))}</strong></p>"
+        f"<table><tr>{head}</tr>{body}</table><ul>{facts}</ul>{pictures}</html>\n"
+    )
+
+
+def _row(row: Row, seen: Interval, best: Interval | None, zero: Interval | None) -> dict[str, Any]:
+    runs, first = row.runs, row.runs[0]
+    cost = first.cost
+    return {
+        "rung": row.rung,
+        "accuracy": seen.mean,
+        "interval": [seen.low, seen.high],
+        "by_seed": {str(run.seed): run.accuracy for run in runs},
+        "validation": mean([run.valid for run in runs]),
+        "macro_f1": mean([run.f1 for run in runs]),
+        "minus_best": best,
+        "minus_zero_shot": zero,
+        "trainable": cost.trainable,
+        "share": cost.trainable / cost.total if cost.total else 0.0,
+        "train_seconds": _mean(runs, "train_seconds"),
+        "prepare_seconds": _mean(runs, "prepare_seconds"),
+        "peak_bytes": max(run.cost.peak_bytes for run in runs),
+        "artefact_bytes": cost.artefact_bytes,
+        "serve_seconds": _mean(runs, "serve_seconds"),
+        "added_tokens": cost.added_tokens,
+        "truncated": cost.truncated,
+        "served_by": row.served_by,
+        "settings": dict(first.settings),
+    }
+
+
+def _mean(runs: Sequence[Run], name: str) -> float:
+    return mean([float(getattr(run.cost, name)) for run in runs])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    if "failed" in row:
+        return [row["rung"], f"did not run: {row['failed']}", *[""] * (len(COLUMNS) - 2)]
+    low, high = row["interval"]
+    return [
+        row["rung"],
+        f"{100 * row['accuracy']:.2f}",
+        f"{100 * low:.2f}–{100 * high:.2f}",
+        " ".join(f"{100 * one:.2f}" for one in row["by_seed"].values()),
+        f"{100 * row['macro_f1']:.2f}",
+        _difference(row["minus_best"]),
+        _difference(row["minus_zero_shot"]),
+        f"{row['trainable']:,}",
+        f"{100 * row['share']:.3g} %",
+        f"{row['train_seconds']:.1f}",
+        f"{row['prepare_seconds']:.1f}",
+        f"{row['peak_bytes'] / 1e6:,.0f}",
+        _size(row["artefact_bytes"]),
+        f"{1000 * row['serve_seconds']:.2f}",
+        f"{row['added_tokens']:.0f}",
+        f"{100 * row['truncated']:.1f} %",
+        row["served_by"],
+    ]
+
+
+def _difference(found: Sequence[float] | None) -> str:
+    return "" if found is None else f"{100 * found[0]:+.2f} ({100 * found[1]:+.2f}…{100 * found[2]:+.2f})"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _advice(content: Mapping[str, Any]) -> str:
+    advice = content["advice"]
+    if advice is None:
+        return "No rung ran."
+    chosen = advice["rung"] or "nothing"
+    said = {
+        "recommended": f"Use {chosen}",
+        "several": f"Use {chosen}",
+        "undecided": f"Undecided, {chosen} so far",
+    }
+    others = f" As good, dearer: {', '.join(advice['others'])}." if advice["others"] else ""
+    return f"{said[advice['outcome']]}: {advice['why']}.{others}"
+
+
+def _facts(content: Mapping[str, Any]) -> list[str]:
+    data, about = content["data"], content["about"]
+    looks = sum(content["looks_at_test"].values())
+    copies = f"{data['removed_copies']} copies of test or validation texts left the training part"
+    return [
+        f"- Data {data['name']}, digest {data['digest'][:12]}: {data['train']:,} train, "
+        f"{data['valid']:,} validation, {data['test']:,} test texts; {copies}.",
+        f"- {about.get('machine', '')}; bases {', '.join(about.get('bases', []))}; "
+        f"seeds {about.get('seeds')}.",
+        f"- The test part was scored once per run, {looks} times in all; settings, stopping and layers were "
+        "chosen on validation.",
+        "- Intervals: bootstrap over test items and seeds. Differences hold for all rungs together.",
+        "- Train seconds are optimiser steps; prepare seconds are vectors, or activations below the trained "
+        "blocks, computed once for all seeds.",
+    ]
