@@ -27,7 +27,7 @@ class LabelTokens:
     @property
     def steps(self) -> int:
         """Positions that the engine is asked about, a prompt."""
-        return len(_branches(self.ids)) if self.way == "sequence" else 1
+        return len(branches(self.ids)) if self.way == "sequence" else 1
 
 
 def label_tokens(template: Template, tokenizer: Tokenizer, way: Way | None) -> LabelTokens:
@@ -54,7 +54,7 @@ def label_tokens(template: Template, tokenizer: Tokenizer, way: Way | None) -> L
             f"labels of {template.reference} begin with the same token; ask for scoring `sequence`",
             param="scoring",
         )
-    if max(len(firsts), *map(len, _branches(ids).values())) > MOST_CANDIDATES:
+    if max(len(firsts), *map(len, branches(ids).values())) > MOST_CANDIDATES:
         raise InvalidValue(
             f"more than {MOST_CANDIDATES} labels part at one token: use fewer", param="template"
         )
@@ -69,27 +69,27 @@ async def score_labels(prompt: Ids, labels: LabelTokens, next_tokens: NextTokens
     """
     if labels.way == "first_token":
         return await next_tokens(prompt, [one[0] for one in labels.ids])
-    branches = _branches(labels.ids)
+    places = branches(labels.ids)
     found = await asyncio.gather(
-        *(next_tokens((*prompt, *before), candidates) for before, candidates in branches.items())
+        *(next_tokens((*prompt, *before), candidates) for before, candidates in places.items())
     )
     known = {
         (*before, token): logprob
-        for (before, candidates), row in zip(branches.items(), found, strict=True)
+        for (before, candidates), row in zip(places.items(), found, strict=True)
         for token, logprob in zip(candidates, row, strict=True)
     }
     return [sum(known[one[: at + 1]] for at in range(len(one))) for one in labels.ids]
 
 
-def _branches(labels: Sequence[Ids]) -> Mapping[Ids, list[int]]:
+def branches(labels: Sequence[Ids]) -> Mapping[Ids, list[int]]:
     """What stands before each position → the tokens that some label has there, in the labels' order."""
-    branches: dict[Ids, list[int]] = {}
+    found: dict[Ids, list[int]] = {}
     for one in labels:
         for at, token in enumerate(one):
-            tokens = branches.setdefault(one[:at], [])
+            tokens = found.setdefault(one[:at], [])
             if token not in tokens:
                 tokens.append(token)
-    return branches
+    return found
 
 
 def _behind(anchor: str, text: str, tokenizer: Tokenizer) -> Ids:
