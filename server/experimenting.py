@@ -73,7 +73,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @report_options
 @click.pass_obj
 def report(settings: Settings, name: str, as_json: bool, html: Path | None) -> None:
-    """Judge the arms of NAME by the journal, or by a file of exported outcomes."""
+    """Judge the arms of NAME by the journal, or by a file of `fewshot export outcomes`."""
     made = report_on_file(Path(name)) if Path(name).is_file() else report_on(*_open(settings), name)
     show(made, as_json=as_json, html=html)
 

@@ -19,7 +19,10 @@ COLUMNS = (
 RECIPE = (
     *(plans.c[name] for name in ("base", "base_sha256", "fingerprint", "template", "template_sha256")),
     *(plans.c[name] for name in ("demos", "pool_sha256", "generations", "dropped", "limits")),
-    *(plans.c[name] for name in ("prompt_sha256", "messages", "asked", "variables")),
+    *(
+        plans.c[name]
+        for name in ("prompt_sha256", "messages", "asked", "variables", "adapter", "adapter_sha256")
+    ),
     *(replies.c[name] for name in ("texts", "texts_sha256")),
 )
 JOINED = exposures.outerjoin(plans, plans.c.turn == exposures.c.turn).outerjoin(
@@ -110,6 +113,9 @@ def _recipe(row: Row[Any]) -> Turn:
         "template": row.template,
         "template_sha256": row.template_sha256,
         "pool_sha256": row.pool_sha256,
+        "adapter": row.adapter,
+        "adapter_sha256": row.adapter_sha256,
+        "metadata": json.loads(row.metadata),
         "prompt_sha256": row.prompt_sha256,
         "output_sha256": row.texts_sha256,
         "demos": read["demos"],
