@@ -228,5 +228,6 @@ async def _odds(
     prompt = record.prompts[difference.choice // record.limits.n]
     before = record.choices[difference.choice].tokens[: difference.token_index]
     candidates: Sequence[int] = (difference.original, difference.replayed)
-    then, now = await decoder.first_tokens((*prompt, *before), candidates, adapter=record.adapter)
+    ids, salt = (*prompt, *before), new_id("replay-")
+    then, now = await decoder.first_tokens(ids, candidates, cache_salt=salt, adapter=record.adapter)
     return (then, now) if math.isfinite(then) and math.isfinite(now) else None

@@ -76,6 +76,7 @@ class Programs:
         self.statuses: Counter[int] = Counter()
         self.opened: Counter[tuple[str, str]] = Counter()  # calls that got what they asked for
         self.twins = 0
+        self.exposition = b""  # of the metrics, at the end
 
     def step(self) -> None:
         tenant, other = self.random.sample(self.tenants, 2)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from server.echo_decoder import EchoDecoder
 from server.keys import SCOPES, Keys
 from server.records import Limits
 from server.vllm_decoder import VllmDecoder
+from tests.server.test_mcp import ACCEPT, META, MODERN
 
 HELLO = [{"role": "user", "content": "the same prompt"}]
 SALT = re.compile(r"[0-9a-f]{64}")
@@ -69,12 +71,70 @@ def test_each_tenant_has_a_salt_of_its_own_that_no_body_shows(serve):
             assert not any(salt in answer.text or salt in str(answer.headers) for answer in said)
 
 
+class Saying(Listening):
+    """Says something else each time, so that a replay asks for the odds of both."""
+
+    async def decode(self, prompt, limits, *, request_id, adapter=None):
+        word = str(len(self.salts) % 10)
+        async for piece in super().decode(prompt, limits, request_id=request_id, adapter=adapter):
+            yield replace(piece, text=word, tokens=(ord(word),)) if piece.tokens else piece
+
+    async def first_tokens(self, prompt, candidates, *, cache_salt="", adapter=None):
+        self.salts.append(cache_salt)
+        return await super().first_tokens(prompt, candidates, cache_salt=cache_salt, adapter=adapter)
+
+
+def test_no_road_leads_to_the_engine_without_a_salt(serve):
+    """An unsalted prompt would share its prefix cache with every other unsalted one, whosoever it is."""
+    decoder = Saying()
+
+    async def open_decoder():
+        return decoder
+
+    with serve(with_keys=True, open_decoder=open_decoder) as running:
+        while not running.parts.engine.up.is_set():
+            pass
+        salts = {}
+        for tenant in ("a", "b"):
+            key = running.keys.create(tenant=tenant, scopes=SCOPES)
+            decoder.salts.clear()
+            counts = []
+
+            def done(answer, counts=counts):
+                assert answer.status_code == 200, answer.text
+                counts.append(len(decoder.salts))
+                return answer.json()
+
+            turn = done(post(running, key, "/chat/completions", messages=HELLO, temperature=0))["id"]
+            done(post(running, key, "/completions", prompt="the same prompt"))
+            done(post(running, key, "/responses", input="the same prompt"))
+            done(post(running, key, "/classify", template="question-type", input=["How far is it?"]))
+            headers = {"authorization": f"Bearer {key}"}
+            replayed = done(httpx.post(f"{running.url}/v1/replay/{turn}", headers=headers))
+            assert replayed["first_difference"] is not None
+            called = {"name": "ask", "arguments": {"question": "the same prompt"}, "_meta": META}
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": called}
+            done(
+                httpx.post(
+                    f"{running.url}/mcp",
+                    json=body,
+                    headers={**headers, **MODERN, **ACCEPT, "mcp-name": "ask"},
+                )
+            )
+            assert counts == sorted(set(counts))  # each of them asked the engine
+            assert counts[4] - counts[3] == 2  # the replay twice: for the answer, and for the odds
+            assert all(decoder.salts)
+            salts[tenant] = set(decoder.salts)
+        assert not salts["a"] & salts["b"]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/chat/completions", {"messages": HELLO}),
         ("/completions", {"prompt": "a"}),
         ("/responses", {"input": "a"}),
+        ("/classify", {"template": "question-type", "input": "a"}),
     ],
 )
 def test_no_caller_sets_a_salt(serve, path, body):
@@ -86,7 +146,7 @@ def test_no_caller_sets_a_salt(serve, path, body):
         ):
             refused = post(running, None, path, **body, **where)
             assert refused.status_code == 400
-            assert refused.json()["error"]["param"].endswith("cache_salt")
+            assert refused.json()["error"]["param"].endswith(("cache_salt", "fewshot"))
 
 
 class Recording:

@@ -29,7 +29,7 @@ def routes_of_the_app():
     return sorted(found)
 
 
-def run(serve, folder, calls, seed):
+def run(serve, folder, calls, seed, kind=Programs):
     with serve(folder=folder, with_keys=True) as running:
         tenants = []
         for name, word in (("acme", "zyxomma"), ("umbrella", "quillwort")):
@@ -43,11 +43,12 @@ def run(serve, folder, calls, seed):
             common |= set(ID.findall(tenants[0].client.get(f"/v1/vector_stores/{store}/files").text))
         hits = tenants[0].client.post("/v1/vector_stores/facts/search", json={"query": "a"})
         common |= set(ID.findall(hits.text))
-        programs = Programs((tenants[0], tenants[1]), routes_of_the_app(), common, seed)
+        programs = kind((tenants[0], tenants[1]), routes_of_the_app(), common, seed)
         for _ in range(calls):
             programs.step()
         seen = [tenant.all_ids for tenant in tenants]
         assert not seen[0] & seen[1]
+        programs.exposition = running.parts.metrics.exposition()
         return programs
 
 
