@@ -5,14 +5,15 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from server.admission import Ticket
 from server.call_reading import open_reader
 from server.choices import CallsSoFar, ChoiceSoFar
 from server.citing import Citer
-from server.engine import Engine
-from server.errors import DeadlineExceeded
+from server.engine import LOST, Engine
+from server.errors import DeadlineExceeded, EngineUnavailable, ServerError
 from server.journal import Journal
 from server.metrics import Metrics
 from server.records import Limits, Piece, Plan, Reply, Usage
@@ -68,10 +69,10 @@ class Answer:
         try:
             async with self._journal.recording(self._plan, self._ended), aclosing(self._decoded()) as decoded:
                 async for piece in decoded:
+                    self._engine.proved()  # every time: in a full batch a probe waits for its turn
                     if self._first_token_seconds is None:
                         await self._exposed  # its disk flush hides behind the prefill
                         self._first_token_seconds = time.perf_counter() - self._plan.started
-                        self._engine.proved()
                     if piece.index not in self._cached_tokens:
                         self._cached_tokens[piece.index] = piece.cached_tokens
                     so_far = self._choices[piece.index]
@@ -123,40 +124,44 @@ class Answer:
             for index in range(plan.limits.n):
                 yield Piece(index=index, text=plan.refusal, finish="stop")
             return
-        late = False
+        ending: ServerError | None = None
         waiting: asyncio.Task[Any] | None = None  # whoever waits for the engine now; callers may change tasks
 
-        def expire() -> None:
-            nonlocal late
-            late = True
+        def end(why: ServerError) -> None:
+            nonlocal ending
+            ending = ending or why
             if waiting is not None:
                 waiting.cancel()
 
-        timer = asyncio.get_running_loop().call_later(max(self._ticket.seconds_left, 0), expire)
+        late = DeadlineExceeded("the answer did not end within the request's deadline; ask for fewer tokens")
+        lost = EngineUnavailable(LOST, retry_after_seconds=30)
+        timer = asyncio.get_running_loop().call_later(max(self._ticket.seconds_left, 0), end, late)
         try:
-            async with aclosing(
-                decode_all(
-                    self._engine.decoder,
-                    plan.prompts,
-                    plan.limits,
-                    request_id=plan.turn.id,
-                    adapter=plan.adapter.reference if plan.adapter else None,
-                )
-            ) as pieces:
-                while not late:
-                    waiting = asyncio.current_task()
-                    piece = await anext(pieces, None)
-                    waiting = None
-                    if piece is None:
-                        return
-                    yield piece if plan.turn.max_tokens != 0 else prompt_only(piece)
+            with self._engine.telling(partial(end, lost)):
+                decoder = self._engine.decoder
+                async with aclosing(
+                    decode_all(
+                        decoder,
+                        plan.prompts,
+                        plan.limits,
+                        request_id=plan.turn.id,
+                        adapter=plan.adapter.reference if plan.adapter else None,
+                    )
+                ) as pieces:
+                    while ending is None:
+                        waiting = asyncio.current_task()
+                        piece = await anext(pieces, None)
+                        waiting = None
+                        if piece is None:
+                            return
+                        yield piece if plan.turn.max_tokens != 0 else prompt_only(piece)
         except asyncio.CancelledError:
-            if not late or waiting is None:
+            if ending is None or waiting is None:
                 raise
             waiting.uncancel()
         finally:
             timer.cancel()
-        raise DeadlineExceeded("the answer did not end within the request's deadline; ask for fewer tokens")
+        raise ending
 
 
 def prompt_only(piece: Piece) -> Piece:

@@ -103,7 +103,7 @@ async def classify(asked: Classification, ticket: Ticket, parts: Parts) -> Label
 
     try:
         async with parts.journal.recording(plan, ended):
-            async with asyncio.timeout(max(ticket.seconds_left, 0)):
+            async with asyncio.timeout(max(ticket.seconds_left, 0)), parts.engine.held():
                 scores = await work.scores(plan.prompts)
                 calibrator, kept = await work.calibrator(scores)
             result = Labels(

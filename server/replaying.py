@@ -108,7 +108,7 @@ async def replay(record: Record, remains: Remains, ticket: Ticket, parts: Parts)
         says = f"the recorded answer did not end by itself ({record.outcome or 'no reply was written down'})"
         reasons.append(Reason("unfinished", says, True, record.outcome, None))
     try:
-        async with asyncio.timeout(max(ticket.seconds_left, 0)):
+        async with asyncio.timeout(max(ticket.seconds_left, 0)), parts.engine.held():
             replayed = await _decode(record, decoder)
             if record.choices is None:
                 return Replay(record=record, replayed=replayed, reasons=(*reasons, _no_answer(record)))

@@ -101,6 +101,9 @@ async def _announce(opened: Opened, server: uvicorn.Server) -> None:
         f"Ready after {time.monotonic() - began:.0f} s: "
         f"{profile.name} on {profile.engine} {profile.engine_version}"
     )
+    await engine.ended.wait()
+    _say(f"The engine is down for good: {engine.failure}")
+    server.should_exit = True
 
 
 def listen(settings: Settings) -> socket.socket:

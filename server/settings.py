@@ -102,6 +102,9 @@ class Engine(Section):
         0, ge=0, description="rows of the embedding kept for soft prompts, a token each, shared by all loaded"
     )
     gpu_memory_share: float = Field(0.8, gt=0, le=0.95, description="of the whole card")
+    hang_seconds: float = Field(
+        60, ge=10, description="an engine without a token for this long is closed and started again"
+    )
     tool_parser: str | None = Field(
         None, description="how this model writes calls of functions (hermes, llama3_json, …): for `tools`"
     )

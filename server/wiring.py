@@ -93,7 +93,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         stack.callback(corpora.close)
         embeddings = EmbeddingService(embedder)
         stack.callback(embeddings.close)
-        engine = Engine(decoder_opener(settings))
+        engine = Engine(decoder_opener(settings), hang_seconds=settings.engine.hang_seconds)
         admission = Admission(
             running=server.running or settings.engine.batch,
             queue=server.queue,
@@ -117,6 +117,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             observe=metrics.adapter_load_seconds.observe,
             taken=settings.aliases,
         )
+        engine.when_lost(adapters.forget)
         parts = Parts(
             engine=engine,
             retriever=retriever,

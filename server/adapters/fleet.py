@@ -66,7 +66,8 @@ class Fleet:
         try:
             live.load_seconds = await self._load(host, entry.number, live)
         except BaseException:
-            del self.live[reference]
+            if self.live.get(reference) is live:
+                del self.live[reference]
             raise
         live.state = "loaded"
         self._observe(live.load_seconds)
@@ -82,6 +83,10 @@ class Fleet:
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
         return task
+
+    def forget(self) -> None:
+        """The engine is lost, and with it all that it held; who waits for it is told by others."""
+        self.live.clear()
 
     async def close(self) -> None:
         draining = list(self._draining)

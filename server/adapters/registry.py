@@ -18,7 +18,7 @@ from server.adapters.leases import Live, nothing
 from server.adapters.names import checked_alias
 from server.adapters.nearest import nearest
 from server.adapters.records import Artefact
-from server.errors import InvalidValue, ModelNotFound, NotFound, ServerError, Unavailable
+from server.errors import InvalidValue, ModelNotFound, NotFound, ServerError, Starting, Unavailable
 from server.profile import ModelProfile
 from server.seams import Decoder, Lease
 
@@ -75,6 +75,11 @@ class Registry:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._fleet.close()
 
+    def forget(self) -> None:
+        """The engine was lost: load what is wanted into the next one."""
+        self._fleet.forget()
+        self._revision = -1
+
     @property
     def behind(self) -> bool:
         """Whether an alias means a version that does not answer here yet."""
@@ -86,13 +91,18 @@ class Registry:
         return loaded | {alias: loaded[to] for alias, to in sorted(self._aliases.items()) if to in loaded}
 
     def hold(self, model: str, profile: ModelProfile) -> Lease:
-        """What `model` means now; it stays loaded until the lease is released. Raises ModelNotFound."""
+        """What `model` means now; it stays loaded until the lease is released.
+
+        Raises ModelNotFound, and Starting while what the last engine held is loaded into the next.
+        """
         if model == profile.name:
             return Lease(profile, nothing)
         reference = self._aliases.get(model) or model.removeprefix(f"{profile.name}:")
         live = self._fleet.loaded(reference)
         if live is not None:
             return live.hold(profile)
+        if reference in self._known and self._revision < 0:
+            raise Starting(f"{reference} is being loaded; ask again", retry_after_seconds=5)
         if reference in self._known:
             raise ModelNotFound(
                 f"the adapter {reference} is not loaded; load it with POST /v1/adapters/{reference}/load",

@@ -134,6 +134,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         admission: Admission | None = None,
         options: Options | None = None,
         open_decoder: Any = None,
+        engine_options: Mapping[str, float] = MappingProxyType({}),
         folder: Path = data,
         open_reader: Any = Here,
         upload_bytes: int = 100 * 2**20,
@@ -167,7 +168,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             book = ExperimentLog(database)
             follower = Follower(book, met, wording, demos, experiments, has_adapter=adapter_book.has)
             follower.start()
-            engine = Engine(open_decoder or open_echo)
+            engine = Engine(open_decoder or open_echo, **engine_options)
             shelf = Shelf(folder / "adapters", lambda: BASE, Bounds(rank=8, block=4), folder / "inbox")
             adapters = Registry(
                 adapter_book,
@@ -176,6 +177,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 up=engine.up,
                 poll_seconds=0.05,
             )
+            engine.when_lost(adapters.forget)
             parts = Parts(
                 engine=engine,
                 retriever=retriever,
