@@ -43,6 +43,8 @@ def purge(catalogue: Catalogue, store: Store | None = None) -> Purged:
     for each in gone:
         chunks += _drop_store(catalogue, each)
     _drop_folders(catalogue)
+    with writing(catalogue.engine) as connection:  # results name files, and what their owners say of them
+        connection.execute(sa.delete(schema.attempts).where(schema.attempts.c.done_at.is_not(None)))
     for copy in backups(catalogue.data / FILE):
         copy.unlink()
     shrink(catalogue.engine)

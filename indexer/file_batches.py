@@ -38,13 +38,19 @@ class FileBatch:
 
 
 def begin(
-    catalogue: Catalogue, tenant: str, store_id: str, wishes: Sequence[Wish], *, window: int
+    catalogue: Catalogue,
+    tenant: str,
+    store_id: str,
+    wishes: Sequence[Wish],
+    *,
+    window: int,
+    batch_id: str | None = None,
 ) -> FileBatch:
-    """Attach the files as one batch; all of them or none.
+    """Attach the files as one batch, of a fresh id where none is given; all of them or none.
 
     Raises `UnknownStore`, `StoreNotYours`, `UnknownUpload`, `BacklogFull`.
     """
-    batch_id = f"vsfb_{ULID()}"
+    batch_id = batch_id or f"vsfb_{ULID()}"
     with writing(catalogue.engine) as connection:
         store = owned(connection, tenant, store_id)
         rows = attach(connection, store, tenant, wishes, window=window)

@@ -61,9 +61,10 @@ def create(
     description: str | None,
     metadata: Mapping[str, str],
     expires_days: int | None,
+    store_id: str | None = None,
 ) -> str:
-    """The id of a new store of the tenant, within the caller's transaction."""
-    store_id, series, now = f"vs_{ULID()}", str(ULID()), int(time.time())
+    """The id of a new store of the tenant, within the caller's transaction; a fresh one if none is given."""
+    store_id, series, now = store_id or f"vs_{ULID()}", str(ULID()), int(time.time())
     vectors = {
         "embedder": embedder.name,
         "embedder_digest": embedder.digest,

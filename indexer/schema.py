@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-VERSION = 6  # the newest revision
+VERSION = 7  # the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = sa.MetaData()
 
@@ -205,6 +205,21 @@ batch_files = sa.Table(
     metadata,
     sa.Column("batch_id", sa.String, primary_key=True),
     sa.Column("file_id", sa.String, primary_key=True),  # the row in files, not the upload
+)
+
+attempts = sa.Table(
+    "attempts",  # what must be done once though it is asked for twice
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),  # a ULID; also of what the attempt makes
+    sa.Column("caller", sa.String, nullable=False),
+    sa.Column("name", sa.String),  # what the caller calls it, as a digest
+    sa.Column("content", sa.String, nullable=False),  # digest of what was asked for
+    sa.Column("begun_at", sa.Float, nullable=False),
+    sa.Column("done_at", sa.Float),
+    sa.Column("result", sa.Text),
+    sa.UniqueConstraint("caller", "name"),
+    sa.Index("attempts_of_content", "caller", "content"),
+    sa.Index("attempts_by_age", "begun_at"),
 )
 
 counters = sa.Table(

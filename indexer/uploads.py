@@ -89,12 +89,13 @@ def keep(
     filename: str,
     purpose: str,
     lives_seconds: int | None = None,
+    upload_id: str | None = None,
 ) -> Upload:
-    """Make what came in a file; durable when this returns."""
+    """Make what came in a file, of a fresh id where none is given; durable when this returns."""
     sha256 = incoming.finish()
     now = int(time.time())
     upload = Upload(
-        id=f"file-{ULID()}",
+        id=upload_id or f"file-{ULID()}",
         tenant=tenant,
         sha256=sha256,
         size_bytes=incoming.size_bytes,

@@ -74,6 +74,7 @@ class Corpora:
         wishes: Sequence[Wish],
         model: str | None,
         values: dict[str, Any],
+        store_id: str | None = None,
     ) -> StoreStatus:
         """A new store with these files waiting: all of it or nothing.
 
@@ -86,7 +87,7 @@ class Corpora:
             except EmbedderMissing as problem:
                 raise InvalidValue(str(problem), param="fewshot.embedding_model") from None
         with writing(catalogue.engine) as connection:
-            store_id = ownership.create(connection, embedder, tenant=tenant, **values)
+            store_id = ownership.create(connection, embedder, tenant=tenant, store_id=store_id, **values)
             store = ownership.owned(connection, tenant, store_id)
             attach(connection, store, tenant, wishes, window=embedder.max_tokens)
         return ownership.find(catalogue, tenant, store_id)

@@ -25,7 +25,7 @@ from server.wire.completions import CompletionRequest
 from server.wire.embeddings import EmbeddingRequest
 from server.wire.experiments import ExperimentPromotion, ExperimentRollback, ExperimentStop
 from server.wire.feedback import FeedbackRequest
-from server.wire.operations import JSON, OPEN, answers, refusals
+from server.wire.operations import DURABLE, IDEMPOTENCY_KEY, JSON, OPEN, answers, refusals
 from server.wire.responses import INCLUDABLE, ResponsesRequest
 from server.wire.shapes import ERROR
 from server.wire.stores import (
@@ -140,6 +140,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 "required": bool(BODIES[path].model_json_schema().get("required")),
                 "content": {JSON: {"schema": reference}},
             }
+        if path in DURABLE:
+            operations["post"].setdefault("parameters", []).append(
+                {"name": "Idempotency-Key", "in": "header", "required": False, "schema": IDEMPOTENCY_KEY}
+            )
         if path in QUERIES:
             operations["get"].setdefault("parameters", []).extend(
                 {"name": name, "in": "query", "required": False, "schema": schema}

@@ -1,7 +1,9 @@
 """/v1/files: bytes in, bytes out. What they say is found through vector stores."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated, Any, BinaryIO
 
 import orjson
@@ -13,6 +15,7 @@ from starlette.responses import FileResponse, Response
 
 from indexer import uploads
 from indexer.catalogue import Catalogue
+from indexer.errors import UnknownUpload
 from indexer.uploads import Upload
 from server.auth import requires
 from server.corpora import Corpora
@@ -24,6 +27,7 @@ from server.errors import (
     UnsupportedMediaType,
 )
 from server.keys import Key
+from server.routes.durable import Attempt, once
 from server.wire.cursors import list_body, read_window
 from server.wire.files import clean_name, file_object, read_form
 
@@ -53,17 +57,24 @@ async def create(request: Request, key: Caller) -> Response:
         asked = read_form(fields)
         if (file.size or 0) > corpora.upload_bytes:
             raise RequestTooLarge(f"a file may have {corpora.upload_bytes} bytes", param="file")
-        upload = await corpora.run(
-            _keep,
-            file.file,
-            key.tenant,
-            clean_name(file.filename),
-            asked.purpose,
-            None if asked.expires_after is None else asked.expires_after.seconds,
-        )
+        name = clean_name(file.filename)
+
+        async def content() -> bytes:
+            digest = await corpora.run(_digest, file.file)
+            return orjson.dumps([fields, name, digest], option=orjson.OPT_SORT_KEYS)
+
+        async def keep(attempt: Attempt) -> Response:
+            upload_id = attempt.named("file-")
+            if attempt.again and upload_id:
+                with suppress(UnknownUpload):
+                    return answer(file_object(await corpora.run(uploads.find, key.tenant, upload_id)))
+            seconds = None if asked.expires_after is None else asked.expires_after.seconds
+            upload = await corpora.run(_keep, file.file, key.tenant, name, asked.purpose, seconds, upload_id)
+            return answer(file_object(upload))
+
+        return await once(request, key, content, keep)
     finally:
         await form.close()
-    return answer(file_object(upload))
 
 
 @router.get("/v1/files", response_model=None)
@@ -105,14 +116,36 @@ async def content(request: Request, file_id: str, key: Caller) -> Response:
     )
 
 
+def _digest(_: Catalogue, file: BinaryIO) -> str:
+    """Of the whole file, which is then at its beginning again."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(BLOCK):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
+
+
 def _keep(
-    catalogue: Catalogue, file: BinaryIO, tenant: str, filename: str, purpose: str, seconds: int | None
+    catalogue: Catalogue,
+    file: BinaryIO,
+    tenant: str,
+    filename: str,
+    purpose: str,
+    seconds: int | None,
+    upload_id: str | None,
 ) -> Upload:
     with uploads.receiving(catalogue) as incoming:
         while block := file.read(BLOCK):
             incoming.write(block)
         return uploads.keep(
-            catalogue, incoming, tenant=tenant, filename=filename, purpose=purpose, lives_seconds=seconds
+            catalogue,
+            incoming,
+            tenant=tenant,
+            filename=filename,
+            purpose=purpose,
+            lives_seconds=seconds,
+            upload_id=upload_id,
         )
 
 

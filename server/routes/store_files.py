@@ -1,6 +1,7 @@
 """/v1/vector_stores/{id}/files and /file_batches: files of a store, attached and read in the background."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,11 +11,13 @@ from indexer import attachments, file_batches, ownership
 from indexer.attachments import Attachment, Wish
 from indexer.catalogue import Catalogue
 from indexer.database import writing
+from indexer.errors import UnknownBatch
 from indexer.file_batches import FileBatch
 from indexer.ownership import STATES
 from server.corpora import Corpora
 from server.errors import InvalidValue
 from server.routes.connection import read_json_bytes
+from server.routes.durable import Attempt, of_json, once
 from server.routes.files import Caller, answer
 from server.wire.cursors import list_body, read_window
 from server.wire.store_objects import POLL_MS, batch_object, content_body, store_file_object
@@ -30,10 +33,15 @@ async def attach(request: Request, store_id: str, key: Caller) -> Response:
     """Have a file read into the store; it is counted as in progress when this answers."""
     corpora: Corpora = request.state.corpora
     options = request.state.options
-    asked = read_store_file(await read_json_bytes(request, options.body_bytes), options.unknown_fields)
-    file = await corpora.run(_attached, corpora, key.tenant, store_id, asked.wish())
-    corpora.wake()
-    return _file(file)
+    body = await read_json_bytes(request, options.body_bytes)
+    asked = read_store_file(body, options.unknown_fields)
+
+    async def work(_: Attempt) -> Response:
+        file = await corpora.run(_attached, corpora, key.tenant, store_id, asked.wish())
+        corpora.wake()
+        return _file(file)
+
+    return await once(request, key, of_json(body), work)
 
 
 @router.get(FILES, response_model=None)
@@ -54,8 +62,13 @@ async def change(request: Request, store_id: str, file_id: str, key: Caller) -> 
     """Other attributes, for the next search; nothing is embedded again."""
     corpora: Corpora = request.state.corpora
     options = request.state.options
-    asked = read_store_file_change(await read_json_bytes(request, options.body_bytes), options.unknown_fields)
-    return _file(await corpora.run(attachments.describe, key.tenant, store_id, file_id, asked.attributes))
+    body = await read_json_bytes(request, options.body_bytes)
+    asked = read_store_file_change(body, options.unknown_fields)
+
+    async def work(_: Attempt) -> Response:
+        return _file(await corpora.run(attachments.describe, key.tenant, store_id, file_id, asked.attributes))
+
+    return await once(request, key, of_json(body), work)
 
 
 @router.delete(FILES + "/{file_id}", response_model=None)
@@ -78,10 +91,19 @@ async def begin(request: Request, store_id: str, key: Caller) -> Response:
     """Attach many files at once: all are accepted, or none."""
     corpora: Corpora = request.state.corpora
     options = request.state.options
-    asked = read_file_batch(await read_json_bytes(request, options.body_bytes), options.unknown_fields)
-    batch = await corpora.run(_begun, corpora, key.tenant, store_id, asked.wishes())
-    corpora.wake()
-    return _batch(batch)
+    body = await read_json_bytes(request, options.body_bytes)
+    asked = read_file_batch(body, options.unknown_fields)
+
+    async def make(attempt: Attempt) -> Response:
+        batch_id = attempt.named("vsfb_")
+        if attempt.again and batch_id:
+            with suppress(UnknownBatch):
+                return _batch(await corpora.run(file_batches.find, key.tenant, store_id, batch_id))
+        batch = await corpora.run(_begun, corpora, key.tenant, store_id, asked.wishes(), batch_id)
+        corpora.wake()
+        return _batch(batch)
+
+    return await once(request, key, of_json(body), make)
 
 
 @router.get(BATCHES + "/{batch_id}", response_model=None)
@@ -95,7 +117,11 @@ async def retrieve_batch(request: Request, store_id: str, batch_id: str, key: Ca
 async def cancel(request: Request, store_id: str, batch_id: str, key: Caller) -> Response:
     """Files that were not read yet stay unread."""
     corpora: Corpora = request.state.corpora
-    return _batch(await corpora.run(file_batches.cancel, key.tenant, store_id, batch_id))
+
+    async def work(_: Attempt) -> Response:
+        return _batch(await corpora.run(file_batches.cancel, key.tenant, store_id, batch_id))
+
+    return await once(request, key, of_json(b""), work)
 
 
 @router.get(BATCHES + "/{batch_id}/files", response_model=None)
@@ -126,10 +152,15 @@ def _attached(catalogue: Catalogue, corpora: Corpora, tenant: str, store_id: str
 
 
 def _begun(
-    catalogue: Catalogue, corpora: Corpora, tenant: str, store_id: str, wishes: Sequence[Wish]
+    catalogue: Catalogue,
+    corpora: Corpora,
+    tenant: str,
+    store_id: str,
+    wishes: Sequence[Wish],
+    batch_id: str | None,
 ) -> FileBatch:
     tokens = corpora.window(ownership.find(catalogue, tenant, store_id).store)
-    return file_batches.begin(catalogue, tenant, store_id, wishes, window=tokens)
+    return file_batches.begin(catalogue, tenant, store_id, wishes, window=tokens, batch_id=batch_id)
 
 
 def _file(file: Attachment) -> Response:

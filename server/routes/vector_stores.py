@@ -1,6 +1,7 @@
 """/v1/vector_stores: stores, and search in one."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from indexer import ownership
+from indexer.errors import UnknownStore
 from indexer.fusion import calibrate
 from indexer.records import Hit, Hits
 from server.auth import requires
@@ -16,6 +18,7 @@ from server.corpora import Corpora
 from server.keys import Key
 from server.pipeline import Parts
 from server.routes.connection import read_json_bytes, unless_gone
+from server.routes.durable import Attempt, of_json, once
 from server.routes.files import Caller, answer
 from server.wire.cursors import list_body, read_window
 from server.wire.store_objects import search_body, store_object
@@ -29,11 +32,22 @@ async def create(request: Request, key: Caller) -> Response:
     """A new store; files named here are read in the background and counted at once."""
     corpora: Corpora = request.state.corpora
     options = request.state.options
-    asked = read_store(await read_json_bytes(request, options.body_bytes), options.unknown_fields)
+    body = await read_json_bytes(request, options.body_bytes)
+    asked = read_store(body, options.unknown_fields)
     model = asked.fewshot.embedding_model
-    status = await corpora.run(corpora.create_store, key.tenant, asked.wishes(), model, asked.values())
-    corpora.wake()
-    return answer(store_object(status))
+
+    async def make(attempt: Attempt) -> Response:
+        store_id = attempt.named("vs_")
+        if attempt.again and store_id:
+            with suppress(UnknownStore):
+                return answer(store_object(await corpora.run(ownership.find, key.tenant, store_id)))
+        status = await corpora.run(
+            corpora.create_store, key.tenant, asked.wishes(), model, asked.values(), store_id
+        )
+        corpora.wake()
+        return answer(store_object(status))
+
+    return await once(request, key, of_json(body), make)
 
 
 @router.get("/v1/vector_stores", response_model=None)
@@ -56,8 +70,13 @@ async def change(request: Request, store_id: str, key: Caller) -> Response:
     """Another name, expiry or metadata; null clears."""
     corpora: Corpora = request.state.corpora
     options = request.state.options
-    values = read_store_change(await read_json_bytes(request, options.body_bytes), options.unknown_fields)
-    return answer(store_object(await corpora.run(ownership.change, key.tenant, store_id, values)))
+    body = await read_json_bytes(request, options.body_bytes)
+    values = read_store_change(body, options.unknown_fields)
+
+    async def work(_: Attempt) -> Response:
+        return answer(store_object(await corpora.run(ownership.change, key.tenant, store_id, values)))
+
+    return await once(request, key, of_json(body), work)
 
 
 @router.delete("/v1/vector_stores/{store_id}", response_model=None)

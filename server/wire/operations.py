@@ -180,6 +180,20 @@ PLAIN: Mapping[str, str] = {
     "/v1/load_lora_adapter": "text/plain",
     "/v1/unload_lora_adapter": "text/plain",
 }
+# POSTs with a lasting effect: Idempotency-Key counts there.
+DURABLE = frozenset(
+    {
+        "/v1/feedback",
+        "/v1/files",
+        "/v1/vector_stores",
+        STORE_PATH,
+        f"{STORE_PATH}/files",
+        f"{STORE_PATH}/files/{{file_id}}",
+        f"{STORE_PATH}/file_batches",
+        f"{STORE_PATH}/file_batches/{{batch_id}}/cancel",
+    }
+)
+IDEMPOTENCY_KEY: Shape = {"type": "string", "pattern": "^[!-~]{1,255}$"}
 STREAMED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})  # with stream: true
 EVENT: Shape = {"type": "object", "required": ["data"], "properties": {"event": TEXT, "data": TEXT}}
 OPEN = frozenset({"/health", "/ready"})  # no key

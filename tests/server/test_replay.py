@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx
 import sqlalchemy as sa
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.commands.stores import stores
@@ -275,6 +275,7 @@ def recorded(choices, **fields):
     return Record(**{**known, **fields})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=3), st.sampled_from(["stop", "cancelled"]))
 def test_the_first_difference_is_where_the_first_unequal_choice_parts(pairs, outcome):
     def said(tokens):
