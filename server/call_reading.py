@@ -27,17 +27,13 @@ class NamedReader:
         self._name = name
         self._told = False
 
-    def read(self, text: str, tokens: tuple[int, ...]) -> Heard:
-        if not text:
+    def read(self, text: str, tokens: tuple[int, ...], *, ends: bool) -> Heard:
+        if self._told:
+            return Heard(calls=(CallPart(0, text),) if text else ())
+        if not text and not ends:
             return Heard()
-        self._told, first = True, not self._told
-        return Heard(calls=(CallPart(0, text, *self._opening() if first else ()),))
-
-    def finish(self) -> Heard:
-        return Heard() if self._told else Heard(calls=(CallPart(0, "", *self._opening()),))
-
-    def _opening(self) -> tuple[str, str]:
-        return new_id("call_"), self._name
+        self._told = True
+        return Heard(calls=(CallPart(0, text, new_id("call_"), self._name),))
 
 
 class ListReader:
@@ -48,7 +44,7 @@ class ListReader:
         self._call: CallObject | None = None
         self._at = 0
 
-    def read(self, text: str, tokens: tuple[int, ...]) -> Heard:
+    def read(self, text: str, tokens: tuple[int, ...], *, ends: bool) -> Heard:
         said: list[str] = []
         parts: list[CallPart] = []
         for character in text:
@@ -71,9 +67,6 @@ class ListReader:
         if self._call is not None:
             parts += self._call.take()
         return Heard("".join(said), tuple(parts))
-
-    def finish(self) -> Heard:
-        return Heard()
 
 
 class CallObject:

@@ -101,9 +101,6 @@ class Heard(NamedTuple):
     text: str = ""
     calls: tuple[CallPart, ...] = ()
 
-    def then(self, other: "Heard") -> "Heard":
-        return Heard(self.text + other.text, self.calls + other.calls)
-
 
 def arguments_of(text: str) -> str | None:
     """The arguments of an earlier call in the one form that templates read; None when they are no object."""

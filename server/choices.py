@@ -81,9 +81,7 @@ class CallsSoFar:
 
     def take(self, piece: Piece) -> Piece:
         """The piece, its calls told from its text. OpenAI's word for an end after a call by name is stop."""
-        heard = self._reader.read(piece.text, piece.tokens)
-        if piece.finish:
-            heard = heard.then(self._reader.finish())
+        heard = self._reader.read(piece.text, piece.tokens, ends=piece.finish is not None)
         kept = tuple(part for part in heard.calls if self._parallel or part.at == 0)
         text = self._unblanked(heard.text, ends=bool(piece.finish))
         for part in kept:

@@ -64,16 +64,15 @@ class HermesReader:
         self._written = ""  # between the tags
         self._at = 0
 
-    def read(self, text: str, tokens: tuple[int, ...]) -> Heard:
+    def read(self, text: str, tokens: tuple[int, ...], *, ends: bool) -> Heard:
         self._held += text
         said: list[str] = []
         parts: list[CallPart] = []
         while self._held:
             tag = END if self._inside else BEGIN
             found = self._held.find(tag)
-            ready = (
-                self._held[:found] if found >= 0 else self._held[: len(self._held) - _open(self._held, tag)]
-            )
+            waits = 0 if ends else _open(self._held, tag)
+            ready = self._held[: found if found >= 0 else len(self._held) - waits]
             self._held = self._held[len(ready) :]
             if self._inside:
                 parts += self._spelt(ready)
@@ -88,10 +87,6 @@ class HermesReader:
             self._written = ""
             self._call = CallObject(self._at, "arguments") if self._inside else None
         return Heard("".join(said), tuple(parts))
-
-    def finish(self) -> Heard:
-        held, self._held = self._held, ""
-        return Heard(calls=tuple(self._spelt(held))) if self._inside else Heard(held)
 
     def _spelt(self, text: str) -> list[CallPart]:
         if self._call is None:

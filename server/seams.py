@@ -45,12 +45,8 @@ class Tokenizer(Protocol):
 class CallReader(Protocol):
     """Tells the text of one choice from the functions it calls."""
 
-    def read(self, text: str, tokens: tuple[int, ...]) -> Heard:
-        """What is decided by now; the rest waits for more."""
-        ...
-
-    def finish(self) -> Heard:
-        """What was still held back: the end of the answer decides it."""
+    def read(self, text: str, tokens: tuple[int, ...], *, ends: bool) -> Heard:
+        """What is decided by now; the rest waits for more, and nothing does when the answer `ends`."""
         ...
 
 

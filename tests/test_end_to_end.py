@@ -41,6 +41,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         **os.environ,
         "FEWSHOT_DATA_DIR": str(data),
         "FEWSHOT_PATHS_DEMOS": str(CORPUS / "examples.jsonl"),
+        "FEWSHOT_ENGINE_TOOL_PARSER": "hermes",
     }
     done = CliRunner(env=env).invoke(main, ["ingest", str(few), "--store", "studies"])
     assert done.exit_code == 0, done.output
@@ -147,6 +148,52 @@ def test_json_schema_answers_parse(url):
         response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": schema}},
     )
     assert set(json.loads(done.choices[0].message.content)) == {"city"}
+
+
+WEATHER = {
+    "name": "weather",
+    "description": "The weather of a town.",
+    "parameters": {
+        "type": "object",
+        "properties": {"town": {"type": "string", "maxLength": 16}},
+        "required": ["town"],
+        "additionalProperties": False,
+    },
+}
+TOOLS = [{"type": "function", "function": WEATHER}]
+RAIN = [{"role": "user", "content": "Will it rain in Oslo today?"}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "finish"),
+    [("required", "tool_calls"), ({"type": "function", "function": {"name": "weather"}}, "stop")],
+    ids=["required", "by-name"],
+)
+def test_a_forced_call_fits_its_schema_whole_and_streamed(url, choice, finish):
+    ask = {"model": MODEL, "messages": RAIN, "tools": TOOLS, "tool_choice": choice}
+    ask |= {"temperature": 0, "max_tokens": 60, "parallel_tool_calls": False}
+    (whole,) = client(url).chat.completions.create(**ask).choices
+    with client(url).chat.completions.stream(**ask) as stream:
+        (streamed,) = stream.get_final_completion().choices
+    for choice in (whole, streamed):
+        (call,) = choice.message.tool_calls
+        assert (choice.finish_reason, call.function.name) == (finish, "weather")
+        assert set(json.loads(call.function.arguments)) == {"town"}
+    assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
+
+
+def test_the_model_may_call_and_goes_on_with_what_came_of_it(url):
+    ask = {"model": MODEL, "tools": [{"type": "function", **WEATHER}], "temperature": 0}
+    free = client(url).responses.create(input=RAIN, **ask, max_output_tokens=40)
+    assert {item.type for item in free.output} <= {"message", "function_call"}
+    forced = client(url).responses.create(input=RAIN, **ask, max_output_tokens=60, tool_choice="required")
+    given = [
+        {"type": "function_call_output", "call_id": item.call_id, "output": "It will snow all day."}
+        for item in forced.output
+    ]
+    ask |= {"previous_response_id": forced.id, "max_output_tokens": 40}
+    after = client(url).responses.create(input=given, **ask, tool_choice="none")
+    assert "snow" in after.output_text
 
 
 def test_documents_reach_the_answer_with_their_sources(url):

@@ -16,7 +16,7 @@ from server.vllm_decoder.sampling import sampling_params
 from server.vllm_decoder.scoring import first_tokens
 from server.vllm_decoder.starting import in_thread, profile_of, start
 from server.vllm_decoder.tokenizer import VllmTokenizer
-from server.vllm_decoder.tool_parsing import ToolParsing, VllmCallReader, parser_class
+from server.vllm_decoder.tool_parsing import ToolParsing, VllmCallReader, check_parser
 
 
 class VllmDecoder:
@@ -40,9 +40,9 @@ class VllmDecoder:
             if options.tool_parser is None:
                 return start(options), None
             set_environment(options)
-            parser_class(options.tool_parser)  # before the engine: a misspelt name should not take a minute
+            check_parser(options.tool_parser)  # before the engine: a misspelt name should not take a minute
             engine = start(options)
-            return engine, ToolParsing(options.tool_parser, engine.get_tokenizer())
+            return engine, ToolParsing(options.tool_parser, engine.get_tokenizer(), engine.model_config)
 
         try:
             engine, parsing = await in_thread(opened)

@@ -11,30 +11,36 @@ log = logging.getLogger("fewshot.tools")
 PROBE = Calling(functions=(Function(name="probe"),))
 
 
-def parser_class(name: str) -> Any:
+def check_parser(name: str) -> None:
     """Raises ValueError listing the parsers that this vLLM has."""
     from vllm.tool_parsers import ToolParserManager
 
     known = ToolParserManager.list_registered()
     if name not in known:
         raise ValueError(f"engine.tool_parser: no parser {name!r}; this vLLM has {', '.join(known)}")
-    return ToolParserManager.get_tool_parser(name)
 
 
 class ToolParsing:
     """One parser of vLLM's for one tokenizer; a reader of it for every choice of an answer."""
 
-    def __init__(self, name: str, tokenizer: Any) -> None:
-        """Raises ValueError, or what vLLM's parser raises for a tokenizer that is not of its model."""
+    def __init__(self, name: str, tokenizer: Any, model_config: Any = None) -> None:
+        """Raises ValueError, or TypeError for a tokenizer that is not of the parser's models."""
+        from vllm.parser import ParserManager
+
+        check_parser(name)
         self.name = name
-        self._class = parser_class(name)
+        self._model_config = model_config
+        self._class: Any = ParserManager.get_parser(name, enable_auto_tools=True, tokenizer=tokenizer)
         self._tokenizer = tokenizer
-        adjusted = self._class(tokenizer, []).adjust_request(_request(PROBE))
-        self.needs_special_tokens = not adjusted.skip_special_tokens
+        request = _request(PROBE)
+        self.needs_special_tokens = not self._parser(request).adjust_request(request).skip_special_tokens
 
     def reader(self, calling: Calling, *, streamed: bool) -> "VllmCallReader":
         request = _request(calling)
-        return VllmCallReader(self._class(self._tokenizer, request.tools), request, streamed=streamed)
+        return VllmCallReader(self._parser(request), request, streamed=streamed)
+
+    def _parser(self, request: Any) -> Any:
+        return self._class(self._tokenizer, request.tools, model_config=self._model_config)
 
 
 class VllmCallReader:
@@ -53,51 +59,25 @@ class VllmCallReader:
         self._unnamed: dict[int, str] = {}  # arguments that came before the name did
         self._broken = False
 
-    def read(self, text: str, tokens: tuple[int, ...]) -> Heard:
-        before, known = self._text, self._tokens
-        self._text, self._tokens = before + text, [*known, *tokens]
-        if not self._streamed:
-            return Heard()
+    def read(self, text: str, tokens: tuple[int, ...], *, ends: bool) -> Heard:
         if self._broken:
             return Heard(text)
+        if self._streamed:
+            return self._guarded(lambda: self._more(text, tokens, ends), text)
+        self._text += text
+        self._tokens += tokens
+        return self._guarded(self._whole, self._text) if ends else Heard()
 
-        def parse() -> Heard:
-            return self._heard(
-                self._parser.extract_tool_calls_streaming(
-                    before, self._text, text, known, self._tokens, list(tokens), self._request
-                )
-            )
-
-        return self._guarded(parse, text)
-
-    def finish(self) -> Heard:
-        if not self._streamed:
-            return self._guarded(self._whole, self._text)
-        return Heard() if self._broken else self._guarded(self._rest, "")
-
-    def _whole(self) -> Heard:
-        found = self._parser.extract_tool_calls(self._text, self._request)
-        if not found.tools_called:
-            return Heard(self._text)
-        calls = (
-            CallPart(at, call.function.arguments, call.id or new_id("call_"), call.function.name)
-            for at, call in enumerate(found.tool_calls)
+    def _more(self, text: str, tokens: tuple[int, ...], ends: bool) -> Heard:
+        """A model may think aloud; whoever reads that out of an answer is not here, so it is text."""
+        # An empty prompt tells the parser that no thought is open at its end.
+        delta = self._parser.parse_delta(
+            text, list(tokens), self._request, prompt_token_ids=[], finished=ends
         )
-        return Heard(found.content or "", tuple(calls))
-
-    def _rest(self) -> Heard:
-        """What the parser knows and has not said: it waits for more, and there is no more."""
-        ended = getattr(self._parser, "finish_streaming", None)
-        heard = self._heard(ended()) if ended else Heard()
-        left = self._parser.get_remaining_unstreamed_args() if self._places else ""
-        last = max(self._places.values(), default=0)
-        return heard.then(Heard(calls=(CallPart(last, left),))) if left else heard
-
-    def _heard(self, delta: Any) -> Heard:
         if delta is None:
             return Heard()
         parts: list[CallPart] = []
-        for call in delta.tool_calls:
+        for call in delta.tool_calls or ():
             name = call.function.name if call.function else None
             arguments = (call.function.arguments if call.function else None) or ""
             if call.index in self._places:
@@ -108,7 +88,17 @@ class VllmCallReader:
                 parts.append(CallPart(at, earlier + arguments, call.id or new_id("call_"), name))
             else:
                 self._unnamed[call.index] = self._unnamed.get(call.index, "") + arguments
-        return Heard(delta.content or "", tuple(parts))
+        return Heard((delta.reasoning or "") + (delta.content or ""), tuple(parts))
+
+    def _whole(self) -> Heard:
+        thought, content, calls = self._parser.parse(
+            self._text, self._request, enable_auto_tools=True, model_output_token_ids=self._tokens
+        )
+        parts = (
+            CallPart(at, call.arguments, call.id or new_id("call_"), call.name)
+            for at, call in enumerate(calls or ())
+        )
+        return Heard((thought or "") + (content or ""), tuple(parts))
 
     def _guarded(self, parse: Callable[[], Heard], otherwise: str) -> Heard:
         try:

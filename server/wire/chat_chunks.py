@@ -63,10 +63,12 @@ class ChatChunks:
             logprobs = b"null"
         else:
             return b""
+        said = self._text[piece.index] + orjson.dumps(piece.text)
+        if not piece.text and self._plan.turn.calling.functions:  # no words are null, not empty
+            said = self._head + b'{"index":%d,"delta":{' % piece.index
         return b"".join(
             (
-                self._text[piece.index],
-                orjson.dumps(piece.text),
+                said,
                 b'},"logprobs":',
                 logprobs,
                 b',"finish_reason":null}],"usage":',

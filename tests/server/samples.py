@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from typing import Any
 
 import httpx2  # what the openai client of today speaks through
 import openai
 import orjson
 
-from prompts.records import Message
+from prompts.records import Call, Message
 from server.records import Choice, Limits, Piece, Plan, Reply, TokenLogprob, Turn, Usage
 from server.sources import Citation, SourceUse
 from server.wire.chat import read_chat
@@ -80,6 +81,17 @@ def reply_to(plan: Plan, pieces: Iterable[Piece]) -> Reply:
     for index in sorted({piece.index for piece in spoken}):
         own = [piece for piece in spoken if piece.index == index]
         logprobs = tuple(token for piece in own for token in piece.logprobs or ())
+        calls: list[Call] = []
+        before_text: int | None = None
+        for piece in own:
+            if piece.text and before_text is None:
+                before_text = len(calls)
+            for part in piece.calls:
+                if part.name is not None:
+                    calls.append(Call(part.id or "", part.name, part.arguments))
+                else:
+                    said = calls[part.at]
+                    calls[part.at] = replace(said, arguments=said.arguments + part.arguments)
         assert own[-1].finish
         choices.append(
             Choice(
@@ -90,6 +102,8 @@ def reply_to(plan: Plan, pieces: Iterable[Piece]) -> Reply:
                 logprobs=logprobs or None,
                 prompt_logprobs=own[0].prompt_logprobs,
                 citations=own[-1].citations,
+                calls=tuple(calls),
+                calls_before_text=before_text or 0,
             )
         )
     said = sum(len(choice.tokens) for choice in choices)

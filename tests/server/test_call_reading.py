@@ -31,7 +31,8 @@ def cut(text: str, places: Iterable[int]) -> list[str]:
 
 def heard(reader: CallReader, pieces: Iterable[str]) -> tuple[str, list[tuple[str, str]]]:
     """The words and the calls that the parts add up to, as a client adds them."""
-    found = [reader.read(piece, ()) for piece in pieces] + [reader.finish()]
+    *before, last = [*pieces] or [""]
+    found = [reader.read(piece, (), ends=False) for piece in before] + [reader.read(last, (), ends=True)]
     calls: list[tuple[str, str]] = []
     for part in (part for one in found for part in one.calls):
         if part.name is not None:

@@ -20,10 +20,12 @@ from tests.server.test_stream_law import conversations
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
-def asked(*, searched, logprobs, include):
-    body = {"input": "Hello", "stream": True, "include": include}
+def asked(*, searched, logprobs, include, calling=False):
+    body = {"input": "Hello", "stream": True, "include": include, "tools": []}
     if searched:
-        body["tools"] = [{"type": "file_search", "vector_store_ids": ["vs_1"]}]
+        body["tools"].append({"type": "file_search", "vector_store_ids": ["vs_1"]})
+    if calling:
+        body["tools"].append({"type": "function", "name": "f"})
     if logprobs is not None:
         body |= {"top_logprobs": logprobs, "include": [*include, LOGPROBS]}
     return read_response(orjson.dumps(body), Context(id="resp_1", created=7))
@@ -47,10 +49,11 @@ def events_of(parts):
     searched=st.booleans(),
     logprobs=st.sampled_from([None, 0, 2]),
     include=st.sampled_from([[], [RESULTS]]),
+    calling=st.booleans(),
 )
-def test_the_events_add_up_to_the_whole_response(data, searched, logprobs, include):
-    pieces = data.draw(conversations(1, logprobs))
-    ask = asked(searched=searched, logprobs=logprobs, include=include)
+def test_the_events_add_up_to_the_whole_response(data, searched, logprobs, include, calling):
+    pieces = data.draw(conversations(1, logprobs, calling))
+    ask = asked(searched=searched, logprobs=logprobs, include=include, calling=calling)
     plan = plan_of(ask.turn, sources=(SOURCE,) if searched else ())
     reply = reply_to(plan, pieces)
     if reply.choices[0].finish == "length":
@@ -74,10 +77,23 @@ def test_the_events_add_up_to_the_whole_response(data, searched, logprobs, inclu
     assert events[-1]["response"] == orjson.loads(orjson.dumps(whole))
     assert kept == [reply]
     added = [event["output_index"] for event in events if event["type"] == "response.output_item.added"]
-    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert added == list(range(len(whole["output"])))
-    assert done == orjson.loads(orjson.dumps(whole["output"]))
-    part = whole["output"][-1]["content"][0]
+    at_end = sorted(
+        (event for event in events if event["type"] == "response.output_item.done"),
+        key=lambda event: event["output_index"],
+    )
+    assert [event["item"] for event in at_end] == orjson.loads(orjson.dumps(whole["output"]))
+    for place, item in enumerate(whole["output"]):
+        if item["type"] == "function_call":
+            arguments = [
+                event["delta"]
+                for event in events
+                if event["type"] == "response.function_call_arguments.delta"
+                and event["output_index"] == place
+            ]
+            assert "".join(arguments) == item["arguments"]
+    message = next((item for item in whole["output"] if item["type"] == "message"), None)
+    part = message["content"][0] if message else {"text": "", "logprobs": [], "annotations": []}
     deltas = [event for event in events if event["type"] == "response.output_text.delta"]
     assert "".join(event["delta"] for event in deltas) == part["text"]
     assert [token for event in deltas for token in event["logprobs"]] == part["logprobs"]

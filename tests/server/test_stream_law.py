@@ -1,12 +1,14 @@
 """For any sequence of pieces, what the client adds up from the stream equals the whole body."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.calling import NO_CALLS, Calling, CallPart, Function
 from server.records import Piece, Plan, Turn
 from server.sse import MEDIA_TYPE, chat_frames, completion_frames
 from server.wire.chat import chat_body
@@ -29,35 +31,48 @@ WORDS = st.text(max_size=5) | st.sampled_from(
 )
 
 
+FUNCTIONS = Calling(functions=(Function(name="f"),))
+
+
 @st.composite
-def conversations(draw: st.DrawFn, choices: int, logprobs: int | None) -> list[Piece]:
-    """Interleaved pieces of every choice; text and tokens need not arrive together."""
+def parts_of_calls(draw: st.DrawFn, begun: int) -> tuple[tuple[CallPart, ...], int]:
+    """Some parts of calls, the first of each with its name, and how many calls have begun by then."""
+    parts: list[CallPart] = []
+    for arguments in draw(st.lists(WORDS, max_size=2)):
+        if begun == 0 or draw(st.booleans()):
+            parts.append(CallPart(begun, arguments, f"call_{draw(st.integers(0))}_{begun}", "f"))
+            begun += 1
+        elif arguments:
+            parts.append(CallPart(begun - 1, arguments))
+    return tuple(parts), begun
+
+
+@st.composite
+def conversations(draw: st.DrawFn, choices: int, logprobs: int | None, calling: bool = False) -> list[Piece]:
+    """Interleaved pieces of every choice; text, tokens and parts of calls need not arrive together."""
     queues: list[list[Piece]] = []
     for index in range(choices):
         pieces = []
+        begun = 0
         for text, tokens in draw(
             st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=3)), min_size=1, max_size=5)
         ):
             known = tuple(token(word, -0.25, "x", "y") for word in tokens)
+            calls, begun = draw(parts_of_calls(begun)) if calling else ((), 0)
             pieces.append(
                 Piece(
                     index=index,
                     text=text,
                     tokens=tuple(range(len(tokens))),
                     logprobs=known if logprobs is not None else None,
+                    calls=calls,
                 )
             )
         last = pieces[-1]
-        cited = (CITATION,) * draw(st.integers(0, 2))
-        finish = draw(st.sampled_from(["stop", "length"]))
-        pieces[-1] = Piece(
-            index=index,
-            text=last.text,
-            tokens=last.tokens,
-            logprobs=last.logprobs,
-            finish=finish,
-            citations=cited,
-        )
+        said = any(piece.text for piece in pieces)
+        cited = (CITATION,) * (draw(st.integers(0, 2)) if said or not begun else 0)
+        finish = draw(st.sampled_from(["tool_calls" if begun else "stop", "length"]))
+        pieces[-1] = replace(last, finish=finish, citations=cited)
         queues.append(pieces)
     mixed = []
     while open_queues := [queue for queue in queues if queue]:
@@ -73,15 +88,29 @@ def told(completion: Any) -> dict[str, Any]:
         choice["message"] = {
             key: value for key, value in choice["message"].items() if value not in (None, [])
         }
+        for call in choice["message"].get("tool_calls", ()):
+            call.pop("index", None)  # of a stream the client keeps it
+            call["function"].pop("parsed_arguments", None)
     return shown
 
 
 @settings(max_examples=80, deadline=None)
-@given(data=st.data(), n=st.integers(1, 3), logprobs=st.sampled_from([None, 0, 2]), metadata=st.booleans())
-def test_chat(data: st.DataObject, n: int, logprobs: int | None, metadata: bool):
-    pieces = data.draw(conversations(n, logprobs))
+@given(
+    data=st.data(),
+    n=st.integers(1, 3),
+    logprobs=st.sampled_from([None, 0, 2]),
+    metadata=st.booleans(),
+    calling=st.booleans(),
+)
+def test_chat(data: st.DataObject, n: int, logprobs: int | None, metadata: bool, calling: bool):
+    pieces = data.draw(conversations(n, logprobs, calling))
     turn = chat_turn(
-        n=n, logprobs=logprobs, stream=True, include_usage=True, metadata={"k": "v"} if metadata else {}
+        n=n,
+        logprobs=logprobs,
+        stream=True,
+        include_usage=True,
+        metadata={"k": "v"} if metadata else {},
+        calling=FUNCTIONS if calling else NO_CALLS,
     )
     plan = plan_of(turn, sources=(SOURCE,))
     reply = reply_to(plan, pieces)
