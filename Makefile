@@ -34,10 +34,10 @@ check: setup-dev  ## Format, lint, types, import contracts, generated docs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python deploy/generate_docs.py --check
+	@$(BIN)/python -m deploy.generate_docs --check
 
 docs: setup-dev  ## Write the generated docs again
-	@$(BIN)/python deploy/generate_docs.py
+	@$(BIN)/python -m deploy.generate_docs
 
 lock:            ## Resolve the lock files again (needs uv)
 	@deploy/lock.sh

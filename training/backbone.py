@@ -66,13 +66,14 @@ class Backbone:
     def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], float]:
         """Token ids of each text, special tokens included, and the share of texts that were cut."""
         room = min(max_tokens, self.context_tokens)
-        whole = self.tokenizer(list(texts), add_special_tokens=True, truncation=False)["input_ids"]
-        cut = self.tokenizer(list(texts), add_special_tokens=True, truncation=True, max_length=room)[
-            "input_ids"
-        ]
-        pad = self.tokenizer.eos_token_id or 0
-        rows = [list(row) or [pad] for row in cut]
-        return rows, sum(len(row) > room for row in whole) / max(1, len(whole))
+        rows: list[list[int]] = self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        long = [at for at, row in enumerate(rows) if len(row) > room]
+        if long:
+            cut = self.tokenizer([texts[at] for at in long], truncation=True, max_length=room)["input_ids"]
+            for at, row in zip(long, cut, strict=True):
+                rows[at] = row
+        nothing = [self.tokenizer.eos_token_id or 0]  # a text without a token still is a row
+        return [row or nothing for row in rows], len(long) / max(1, len(rows))
 
     @property
     def pad_id(self) -> int:

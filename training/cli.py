@@ -37,6 +37,7 @@ DEFAULT_BASES = ("smollm2-135m-instruct", "all-minilm-l6-v2")
 @click.option("--max-parameters", type=int, help="Advise only what learns fewer parameters than this.")
 @click.option("--no-added-tokens", is_flag=True, help="Advise only what leaves the prompt as long as it is.")
 @click.option("--must-hot-load", is_flag=True, help="Advise only what loads into a running server.")
+@click.option("--report", "only_made", is_flag=True, help="Make no run: report those that are in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print ladder.json instead of the table.")
 @click.pass_context
 def ladder(
@@ -57,6 +58,7 @@ def ladder(
     max_parameters: int | None,
     no_added_tokens: bool,
     must_hot_load: bool,
+    only_made: bool,
     as_json: bool,
 ) -> None:
     """Measure every way of adapting a model to the labelled texts in DATA, and say which to use.
@@ -93,6 +95,7 @@ def ladder(
             shots=numbers(shots, "--shots"),
             template=template,
             device=device,
+            only_made=only_made,
         )
     except TrainingRefused as problem:
         raise click.ClickException(str(problem)) from problem
@@ -121,6 +124,7 @@ def climb(
     shots: tuple[int, ...] = (4,),
     template: str | None = None,
     device: str | None = None,
+    only_made: bool = False,
 ) -> dict[str, object]:
     """Read, measure, advise, draw, write; the content of ladder.json. Raises TrainingRefused."""
     from training import plots, report
@@ -140,6 +144,7 @@ def climb(
         max_tokens=max_tokens,
         shots=shots,
         template=template,
+        only_made=only_made,
     )
     ladder = Ladder(order, read_split(data), lambda line: click.echo(line, err=True))
     rows = ladder.climb()

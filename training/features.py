@@ -22,6 +22,7 @@ from training.memory import peak_bytes, reset_peak
 from training.records import Cost, Pooling, Run
 
 CLASSIFIERS = ("lr", "rf", "gb")
+LAYER_ROWS = 5_000  # training texts that are enough to choose a layer by
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # inverse regularisation of the logistic regression, tried on validation
 Rows = NDArray[np.float32]
 
@@ -64,10 +65,10 @@ def vectors(texts: Texts, layers: Sequence[Layer]) -> Vectors:
 
 def choose_layer(texts: Texts, found: Vectors) -> tuple[Layer, int]:
     """The layer whose logistic regression is best on the validation part, and how many were tried."""
-    wanted = labels_of(texts.split.train), labels_of(texts.split.valid)
+    wanted = labels_of(texts.split.train)[:LAYER_ROWS], labels_of(texts.split.valid)
     best = max(
         found.train,
-        key=lambda layer: _fitted_lr(found.train[layer], wanted[0], 0.01).score(
+        key=lambda layer: _fitted_lr(found.train[layer][:LAYER_ROWS], wanted[0], 0.01).score(
             found.valid[layer], wanted[1]
         ),
     )

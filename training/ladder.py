@@ -45,6 +45,7 @@ class Order:
     max_tokens: int | None = None
     shots: tuple[int, ...] = (4,)
     template: str | None = None
+    only_made: bool = False  # report the runs that are there, make none
 
 
 class Ladder:
@@ -95,6 +96,8 @@ class Ladder:
             reason = f"{type(problem).__name__}: {str(problem).splitlines()[0][:200]}"
             self._say(f"{rung.name}: failed, {reason}")
             return [Row(rung=rung.name, failed=reason, served_by=rung.served_by)]
+        if not made[rung.name]:
+            return [Row(rung=rung.name, failed="not made yet", served_by=rung.served_by)]
         return [Row(rung=name, runs=tuple(some), served_by=rung.served_by) for name, some in made.items()]
 
     def _run(self, rung: Rung, seed: int) -> Sequence[Run]:
@@ -103,6 +106,8 @@ class Ladder:
         if (found := read_runs(path, key)) is not None:
             self._say(f"{rung.name} seed {seed}: kept from before")
             return found
+        if self._order.only_made:
+            return []
         began = time.monotonic()
         made = {"prompt": self._prompted, "features": self._features, "network": self._network}[rung.kind](
             rung, seed

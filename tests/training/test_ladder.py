@@ -94,6 +94,16 @@ def test_a_rung_that_fails_is_a_row_and_the_others_go_on(bases, reviews, tmp_pat
     assert "has 4 blocks" in rows[1].failed
 
 
+def test_a_report_makes_no_run(bases, reviews, tmp_path):
+    given = [str(reviews), "--out", str(tmp_path), "--base", str(bases["encoder"]), "--seeds", "1"]
+    wanted = ["--rungs", "encoder/features-lr"]
+    CliRunner().invoke(cli.ladder, [*given, *wanted], catch_exceptions=False)
+    found = CliRunner().invoke(cli.ladder, [*given, "--report", "--json"], catch_exceptions=False)
+    rows = json.loads(found.stdout)["rungs"]
+    assert [row["rung"] for row in rows if "failed" not in row] == ["encoder/features-lr"]
+    assert {row["failed"] for row in rows if "failed" in row} == {"not made yet"}
+
+
 def test_a_budget_cuts_the_data_to_fit(bases, reviews, tmp_path):
     said = []
     order = Order(
