@@ -215,7 +215,7 @@ class _Work:
             if wish is not None:
                 raise InvalidValue(
                     f"batch calibration needs {BATCH_LEAST} texts in one request, or a calibrator that the "
-                    "operator fitted for this template; ask for content_free",
+                    "operator fitted (`fewshot evaluate labels --write`); ask for content_free",
                     param="calibrate",
                 )
             method = "content_free"

@@ -1,6 +1,7 @@
 """`POST /v1/classify`: body → Classification, labels → body."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
@@ -85,6 +86,7 @@ def classify_body(labels: Labels) -> dict[str, Any]:
             "prompts": calibrator.prompts,
             "temperature": calibrator.temperature,
             "sha256": calibrator.digest if labels.kept else None,
+            "of": asdict(calibrator.of),
         },
         "template": {"name": template.name, "version": template.version, "sha256": template.sha256},
         "demos": {"requested": plan.demos_requested, "pool_sha256": plan.pool_sha256},

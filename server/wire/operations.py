@@ -115,7 +115,11 @@ CLASSIFIED = made_of(
     labels=many(TEXT),
     scoring=one_of("first_token", "sequence"),
     calibration=made_of(
-        method=one_of("none", "content_free", "batch"), prompts=COUNT, temperature=NUMBER, sha256=maybe(TEXT)
+        method=one_of("none", "content_free", "batch"),
+        prompts=COUNT,
+        temperature=NUMBER,
+        sha256=maybe(TEXT),
+        of={"type": "object"},
     ),
     template=made_of(name=TEXT, version=TEXT, sha256=TEXT),
     usage=made_of(prompt_tokens=COUNT, total_tokens=COUNT),

@@ -74,6 +74,8 @@ def test_a_text_gets_the_likeliest_label_and_every_probability(spelling):
     assert list(first["logprobs"].values()) == pytest.approx(expected("aaaaaaaaaaaa"))
     assert list(first["probabilities"].values()) == pytest.approx(probabilities(expected("aaaaaaaaaaaa")))
     assert answer["labels"] == IDS
+    of = answer["calibration"].pop("of")
+    assert (of["template"], of["demos"], of["labels"]) == ("question-type@1", 8, IDS)
     assert answer["calibration"] == {"method": "none", "prompts": 0, "temperature": 1.0, "sha256": None}
     assert answer["scoring"] == "first_token"
     assert answer["usage"]["prompt_tokens"] > 0
