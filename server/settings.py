@@ -41,7 +41,9 @@ class Paths(Section):
     demos: Path | None = Field(
         None, description="JSONL of worked examples: the demonstration pool of every template"
     )
-    calibrators: Path | None = Field(None, description="a folder of calibrators for /v1/classify (`fewshot evaluate labels --write`)")
+    calibrators: Path | None = Field(
+        None, description="a folder of calibrators for /v1/classify (`fewshot evaluate labels --write`)"
+    )
     pools: Path | None = Field(
         None, description="a folder of pools that arms name, NAME/VERSION/demos.jsonl each"
     )
