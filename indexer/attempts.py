@@ -17,7 +17,7 @@ from indexer.schema import attempts
 
 NAMED_SECONDS = 86_400.0  # for so long a name stands for its result
 REPEATED_SECONDS = 600.0  # for so long an attempt without a name may be repeated
-LEASE_SECONDS = 120.0  # an attempt that takes longer has died
+LEASE_SECONDS = 120.0  # an attempt that was not renewed for so long has died
 
 
 class Standing(NamedTuple):
@@ -58,6 +58,13 @@ def begin(
         taken = sa.update(attempts).where(attempts.c.id == earlier.id)
         connection.execute(taken.values(begun_at=now))
         return Standing("yours", earlier.id, again=True)
+
+
+def renew(catalogue: Catalogue, claim: str) -> None:
+    """Whoever holds the claim is alive and at work."""
+    with writing(catalogue.engine) as connection:
+        held = sa.update(attempts).where(attempts.c.id == claim, attempts.c.done_at.is_(None))
+        connection.execute(held.values(begun_at=time.time()))
 
 
 def complete(catalogue: Catalogue, claim: str, result: str) -> None:

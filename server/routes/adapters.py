@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from server.adapters.shelf import Shelf
 from server.auth import requires
 from server.errors import InvalidValue, MissingParameter, NotFound
 from server.keys import Key
+from server.routes.durable import digest_of, durable, of_json, once
 from server.routes.files import read_parts
 from server.routes.generation import read_asked
 from server.wire.adapters import (
@@ -50,24 +52,36 @@ async def list_adapters(request: Request, _: Operator) -> Response:
 async def create(request: Request, key: Operator) -> Response:
     """Take in a version, checked; nothing is loaded yet."""
     shelf = _shelf(request)
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        async with AsyncExitStack() as stack:
-            form = await read_parts(request, shelf.bytes, files=MOST_FILES)
-            stack.push_async_callback(form.close)
-            fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
-            files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
-            if not files:
-                raise MissingParameter(
-                    "'file' is required: the files of one folder, each a part", param="file"
-                )
-            asked = read(orjson.dumps(fields), AdapterRequest)
-            streams = [(file.filename or "", file.file) for file in files]
-            artefact = await asyncio.to_thread(shelf.upload, asked.name, asked.version, streams)
-    else:
+
+    async def taken_in(take: Callable[[], Artefact]) -> Response:
+        artefact = await asyncio.to_thread(take)
+        await _registry(request).add(artefact, by=key.prefix)
+        return _answer(await _described(request, artefact.reference))
+
+    if not request.headers.get("content-type", "").startswith("multipart/"):
         asked = await _read(request, AdapterRequest)
-        artefact = await asyncio.to_thread(_take_in, shelf, asked)
-    await _registry(request).add(artefact, by=key.prefix)
-    return _answer(await _described(request, artefact.reference))
+        body = of_json(await read_asked(request))
+        return await once(request, key, body, lambda _: taken_in(lambda: _take_in(shelf, asked)))
+    async with AsyncExitStack() as stack:
+        form = await read_parts(request, shelf.bytes, files=MOST_FILES)
+        stack.push_async_callback(form.close)
+        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+        if not files:
+            raise MissingParameter("'file' is required: the files of one folder, each a part", param="file")
+        asked = read(orjson.dumps(fields), AdapterRequest)
+        streams = [(file.filename or "", file.file) for file in files]
+
+        async def content() -> bytes:
+            digests = {name: await asyncio.to_thread(digest_of, file) for name, file in streams}
+            return orjson.dumps([fields, digests], option=orjson.OPT_SORT_KEYS)
+
+        return await once(
+            request,
+            key,
+            content,
+            lambda _: taken_in(lambda: shelf.upload(asked.name, asked.version, streams)),
+        )
 
 
 @router.get("/v1/adapters/steps", response_model=None)
@@ -78,6 +92,7 @@ async def steps(request: Request, _: Operator) -> Response:
 
 
 @router.post("/v1/adapters/rollback", response_model=None)
+@durable
 async def rollback(request: Request, key: Operator) -> Response:
     """The alias means again what it meant before."""
     asked = await _read(request, RollbackRequest)
@@ -98,6 +113,7 @@ async def delete(request: Request, adapter_id: str, key: Operator) -> Response:
 
 
 @router.post("/v1/adapters/{adapter_id}/load", response_model=None)
+@durable
 async def load(request: Request, adapter_id: str, key: Operator) -> Response:
     """Into the engine; returns when one token was generated with it."""
     await _read(request, Nothing)
@@ -106,6 +122,7 @@ async def load(request: Request, adapter_id: str, key: Operator) -> Response:
 
 
 @router.post("/v1/adapters/{adapter_id}/unload", response_model=None)
+@durable
 async def unload(request: Request, adapter_id: str, key: Operator) -> Response:
     """Out of the engine when the requests on it have ended."""
     asked = await _read(request, UnloadRequest)
@@ -114,6 +131,7 @@ async def unload(request: Request, adapter_id: str, key: Operator) -> Response:
 
 
 @router.post("/v1/adapters/{adapter_id}/promote", response_model=None)
+@durable
 async def promote(request: Request, adapter_id: str, key: Operator) -> Response:
     """Let an alias mean this version, loaded first."""
     asked = await _read(request, PromoteRequest)
@@ -122,6 +140,7 @@ async def promote(request: Request, adapter_id: str, key: Operator) -> Response:
 
 
 @router.post("/v1/load_lora_adapter", response_model=None)
+@durable
 async def load_lora_adapter(request: Request, key: Operator) -> Response:
     """vLLM's: take in a folder of the inbox, load it, and serve it under the name given."""
     asked = await _read(request, LoadLoraRequest)
@@ -141,6 +160,7 @@ async def load_lora_adapter(request: Request, key: Operator) -> Response:
 
 
 @router.post("/v1/unload_lora_adapter", response_model=None)
+@durable
 async def unload_lora_adapter(request: Request, key: Operator) -> Response:
     """vLLM's: the name is no longer served, and the engine lets go of the version."""
     asked = await _read(request, UnloadLoraRequest)

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import orjson
 from starlette.requests import Request
@@ -14,10 +16,12 @@ from indexer import attempts
 from server.corpora import Corpora
 from server.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidValue
 from server.keys import Key
+from server.routes.generation import read_asked
 from server.wire.headers import retry_count_of
 
 WAIT_SECONDS = 0.1  # between looks at an attempt that still runs
-KEPT_HEADERS = ("openai-poll-after-ms",)
+KEPT_HEADERS = ("content-type", "openai-poll-after-ms")
+BLOCK = 1 << 20
 DEDUPLICATED = "x-fewshot-deduplicated"
 
 
@@ -32,6 +36,7 @@ class Attempt(NamedTuple):
 
 
 Work = Callable[[Attempt], Awaitable[Response]]
+H = TypeVar("H", bound=Callable[..., Awaitable[Response]])
 
 
 async def once(request: Request, key: Key, content: Callable[[], Awaitable[bytes]], work: Work) -> Response:
@@ -62,18 +67,47 @@ async def once(request: Request, key: Key, content: Callable[[], Awaitable[bytes
         await asyncio.sleep(WAIT_SECONDS)
 
 
+def durable(handler: H) -> H:
+    """A route with a JSON body, or none, whose work may be done twice but should not be."""
+
+    @wraps(handler)
+    async def guarded(*, request: Request, key: Key, **others: Any) -> Response:
+        body = await read_asked(request)
+
+        async def work(_: Attempt) -> Response:
+            return await handler(request=request, key=key, **others)
+
+        return await once(request, key, of_json(body), work)
+
+    return guarded  # type: ignore[return-value]
+
+
 def of_json(body: bytes) -> Callable[[], Awaitable[bytes]]:
-    """The content of a JSON body that has been read and checked: its value, not its spelling."""
+    """The content of a JSON body: its value, not its spelling."""
 
     async def content() -> bytes:
-        return orjson.dumps(orjson.loads(body) if body.strip() else None, option=orjson.OPT_SORT_KEYS)
+        try:
+            return orjson.dumps(orjson.loads(body or b"null"), option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONDecodeError:
+            return body  # the work will refuse it
 
     return content
 
 
+def digest_of(file: BinaryIO) -> str:
+    """Of the whole file, which is then at its beginning again."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(BLOCK):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
+
+
 async def _done(corpora: Corpora, standing: attempts.Standing, work: Work) -> Response:
     try:
-        response = await work(Attempt(standing.id, standing.again))
+        async with _alive(corpora, standing.id):
+            response = await work(Attempt(standing.id, standing.again))
     except Exception:
         await corpora.run(attempts.abandon, standing.id)
         raise
@@ -83,9 +117,25 @@ async def _done(corpora: Corpora, standing: attempts.Standing, work: Work) -> Re
     return response
 
 
+@asynccontextmanager
+async def _alive(corpora: Corpora, claim: str) -> AsyncGenerator[None]:
+    """Until the block is left, others hear that the attempt still runs."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(attempts.LEASE_SECONDS / 4)
+            await corpora.run(attempts.renew, claim)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
 def _told(result: str) -> Response:
     body, headers = orjson.loads(result)
-    return Response(body, media_type="application/json", headers={**headers, DEDUPLICATED: "true"})
+    return Response(body, headers={**headers, DEDUPLICATED: "true"})
 
 
 def _name(headers: Mapping[str, str]) -> str | None:

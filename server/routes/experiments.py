@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from server.auth import requires
 from server.deciding import Desk
 from server.keys import Key
+from server.routes.durable import durable
 from server.routes.generation import read_asked
 from server.wire.experiments import (
     decided_object,
@@ -47,6 +48,7 @@ async def report(request: Request, experiment: str, _: Auditor) -> Response:
 
 
 @router.post("/v1/experiments/{experiment}/promote", response_model=None)
+@durable
 async def promote(request: Request, experiment: str, key: Admin) -> Response:
     """Serve an arm to everybody; 409 unless it has won, or is equivalent with a reason, or is forced."""
     desk: Desk = request.state.desk
@@ -58,6 +60,7 @@ async def promote(request: Request, experiment: str, key: Admin) -> Response:
 
 
 @router.post("/v1/experiments/{experiment}/stop", response_model=None)
+@durable
 async def stop(request: Request, experiment: str, key: Admin) -> Response:
     """Traffic returns to what is served by default."""
     desk: Desk = request.state.desk
@@ -68,6 +71,7 @@ async def stop(request: Request, experiment: str, key: Admin) -> Response:
 
 
 @router.post("/v1/experiments/{experiment}/rollback", response_model=None)
+@durable
 async def rollback(request: Request, experiment: str, key: Admin) -> Response:
     """Serve again what was served before this experiment's promotion."""
     desk: Desk = request.state.desk

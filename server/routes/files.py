@@ -1,7 +1,6 @@
 """/v1/files: bytes in, bytes out. What they say is found through vector stores."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated, Any, BinaryIO
@@ -27,7 +26,7 @@ from server.errors import (
     UnsupportedMediaType,
 )
 from server.keys import Key
-from server.routes.durable import Attempt, once
+from server.routes.durable import Attempt, digest_of, once
 from server.wire.cursors import list_body, read_window
 from server.wire.files import clean_name, file_object, read_form
 
@@ -60,7 +59,7 @@ async def create(request: Request, key: Caller) -> Response:
         name = clean_name(file.filename)
 
         async def content() -> bytes:
-            digest = await corpora.run(_digest, file.file)
+            digest = await asyncio.to_thread(digest_of, file.file)
             return orjson.dumps([fields, name, digest], option=orjson.OPT_SORT_KEYS)
 
         async def keep(attempt: Attempt) -> Response:
@@ -114,16 +113,6 @@ async def content(request: Request, file_id: str, key: Caller) -> Response:
         filename=upload.filename,
         headers={"x-content-type-options": "nosniff"},
     )
-
-
-def _digest(_: Catalogue, file: BinaryIO) -> str:
-    """Of the whole file, which is then at its beginning again."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(BLOCK):
-        digest.update(block)
-    file.seek(0)
-    return digest.hexdigest()
 
 
 def _keep(

@@ -56,7 +56,12 @@ async def generate(
 
 
 async def read_asked(request: Request) -> bytes:
-    return await read_json_bytes(request, request.state.options.body_bytes)
+    """The JSON body, which may be asked for again."""
+    body: bytes | None = getattr(request.state, "asked", None)
+    if body is None:
+        body = await read_json_bytes(request, request.state.options.body_bytes)
+        request.state.asked = body
+    return body
 
 
 async def respond(

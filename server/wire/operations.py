@@ -187,6 +187,12 @@ PLAIN: Mapping[str, str] = {
 # POSTs with a lasting effect: Idempotency-Key counts there.
 DURABLE = frozenset(
     {
+        "/v1/adapters",
+        "/v1/adapters/rollback",
+        *(f"/v1/adapters/{{adapter_id}}/{step}" for step in ("load", "unload", "promote")),
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
+        *(f"/v1/experiments/{{experiment}}/{step}" for step in ("promote", "stop", "rollback")),
         "/v1/feedback",
         "/v1/files",
         "/v1/vector_stores",

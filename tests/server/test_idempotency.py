@@ -1,5 +1,6 @@
 """Requests that come twice: by Idempotency-Key, and by the client's own count of its retries."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -11,14 +12,23 @@ import openai
 import pytest
 import sqlalchemy as sa
 from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
 
+import indexer.attempts
 from indexer.attempts import LEASE_SECONDS
 from indexer.catalogue import Catalogue
 from indexer.database import writing
+from indexer.embedders import Embedders
+from indexer.hash_embedder import HashEmbedder
 from indexer.schema import attempts
 from server.app import create_app
+from server.corpora import Corpora
+from server.keys import LOCAL
 from server.metrics import Metrics
+from server.routes.durable import of_json, once
 from server.wire.operations import DURABLE
+from tests.server.adapters.making import write_lora
 
 PASSING = {  # POSTs that leave nothing which a second one would make twice
     "/v1/chat/completions",
@@ -91,7 +101,78 @@ def test_every_durable_post_gives_the_same_answer_for_the_same_key_and_refuses_a
         ]
         assert cancelled[0].content == cancelled[1].content
         assert len(listed(running, "/v1/files")) == 3
-        assert len(bodies) + 2 == len(DURABLE)
+
+
+def test_a_decision_about_adapters_that_is_sent_twice_is_one_step(serve, folder):
+    with serve(folder=folder) as running:
+        write_lora(folder / "inbox" / "polite-1")
+        taken = {"name": "polite", "inbox": "polite-1"}
+        made = [call(running, "/v1/adapters", taken, idempotency_key="take") for _ in range(2)]
+        assert made[0].status_code == 200, made[0].text
+        assert made[0].json() == made[1].json()
+        path = f"/v1/adapters/{made[0].json()['id']}/promote"
+        moved = [call(running, path, {"alias": "support"}, x_stainless_retry_count=count) for count in (0, 1)]
+        assert moved[0].json() == moved[1].json()
+        loaded = [
+            call(running, "/v1/unload_lora_adapter", {"lora_name": "support"}, idempotency_key="out")
+            for _ in range(2)
+        ]
+        assert loaded[0].text == loaded[1].text
+        assert loaded[1].headers["content-type"] == loaded[0].headers["content-type"]
+        steps = httpx.get(f"{running.url}/v1/adapters/steps").json()["data"]
+        assert [step["action"] for step in steps].count("promote") == 1
+        broken = httpx.post(f"{running.url}{path}", content=b"{", headers={"idempotency-key": "b"})
+        mended = call(running, path, {"alias": "support"}, idempotency_key="b")
+        assert (broken.status_code, mended.status_code) == (400, 200)
+
+
+def test_an_attempt_says_that_it_runs_for_as_long_as_it_does(serve, folder, monkeypatch):
+    monkeypatch.setattr(indexer.attempts, "LEASE_SECONDS", 1.0)
+    begun = []
+
+    async def slow(_):
+        begun.append(time.time())
+        await asyncio.sleep(2.5)
+        return Response("done", media_type="text/plain")
+
+    corpora = Corpora(
+        Catalogue(folder), Embedders(None, HashEmbedder()), HashEmbedder(), NoBacklog(), threads=2
+    )
+    request = Request(
+        {
+            "type": "http",
+            "method": "POST",
+            "path": "/x",
+            "query_string": b"",
+            "server": ("localhost", 80),
+            "scheme": "http",
+            "headers": [(b"x-stainless-retry-count", b"1")],
+            "state": {"corpora": corpora},
+        }
+    )
+
+    async def both():
+        first = asyncio.create_task(once(request, LOCAL, of_json(b"{}"), slow))
+        await asyncio.sleep(0.3)
+        return await asyncio.gather(first, once(request, LOCAL, of_json(b"{}"), slow))
+
+    answers = asyncio.run(both())
+    corpora.close()
+    assert len(begun) == 1
+    assert [answer.body for answer in answers] == [b"done", b"done"]
+
+
+class NoBacklog:
+    """Nothing is read in the background."""
+
+    def start(self):
+        return None
+
+    def wake(self):
+        return None
+
+    def close(self):
+        return None
 
 
 def test_every_post_is_either_durable_or_leaves_nothing():
