@@ -20,6 +20,7 @@ UPLOAD = ("purpose=assistants", "file=@handbook.txt")
 QUESTION = "How long do cats sleep?"
 ASKED = [{"role": "user", "content": QUESTION}]
 S, F = "/v1/vector_stores", "/v1/vector_stores/{store_id}/files"
+A, X = "/v1/adapters/{adapter_id}", "/v1/experiments/{experiment}"
 B = "/v1/vector_stores/{store_id}/file_batches"
 
 EXAMPLES: Mapping[tuple[str, str], Sequence[Call]] = {
@@ -125,6 +126,38 @@ EXAMPLES: Mapping[tuple[str, str], Sequence[Call]] = {
     ],
     ("GET", "/v1/replay/{response_id}"): [Call()],
     ("POST", "/v1/replay/{response_id}"): [Call()],
+    ("GET", "/v1/adapters"): [Call()],
+    ("POST", "/v1/adapters"): [Call(body={"name": "letters", "inbox": "letters-june"}, keep="ADAPTER")],
+    ("GET", "/v1/adapters/steps"): [Call()],
+    ("GET", A): [Call()],
+    ("POST", A + "/load"): [Call(body={})],
+    ("POST", A + "/unload"): [Call(body={"drain_seconds": 5}, names={"adapter_id": "NEWER"})],
+    ("POST", A + "/promote"): [Call(body={"alias": "letters", "reason": "first"})],
+    ("POST", "/v1/adapters/rollback"): [
+        Call(path="POST /v1/adapters", body={"name": "letters", "inbox": "letters-july"}, keep="NEWER"),
+        Call(path=f"POST {A}/promote", body={"alias": "letters"}, names={"adapter_id": "NEWER"}),
+        Call(body={"alias": "letters", "reason": "June was better"}),
+    ],
+    ("POST", "/v1/load_lora_adapter"): [Call(body={"lora_name": "notes", "lora_path": "notes-june"})],
+    ("POST", "/v1/unload_lora_adapter"): [Call(body={"lora_name": "notes"})],
+    ("DELETE", A): [
+        Call(path="POST /v1/adapters", body={"name": "spare", "inbox": "spare-june"}, keep="SPARE"),
+        Call(names={"adapter_id": "SPARE"}),
+    ],
+    ("GET", "/v1/experiments"): [Call()],
+    ("GET", X): [Call(path="GET /v1/experiments/shots")],
+    ("GET", X + "/report"): [Call(path="GET /v1/experiments/shots/report")],
+    ("POST", X + "/promote"): [
+        Call(path="POST /v1/experiments/shots/promote", body={"arm": "shown"}, status=409),
+        Call(
+            path="POST /v1/experiments/shots/promote",
+            body={"arm": "shown", "force": True, "reason": "the launch is today"},
+        ),
+    ],
+    ("POST", X + "/rollback"): [
+        Call(path="POST /v1/experiments/shots/rollback", body={"reason": "too early"})
+    ],
+    ("POST", X + "/stop"): [Call(path="POST /v1/experiments/shots/stop", body={"reason": "a fault"})],
     ("GET", "/health"): [Call()],
     ("GET", "/ready"): [Call()],
     ("GET", "/version"): [Call()],

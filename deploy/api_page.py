@@ -59,6 +59,10 @@ TITLES = {
     "vector_stores": "Vector stores",
     "feedback": "Feedback",
     "replay": "Replay",
+    "adapters": "Adapters",
+    "load_lora_adapter": "Adapters",
+    "unload_lora_adapter": "Adapters",
+    "experiments": "Experiments",
 }
 SERVER = "The server itself"
 CLASSES: Mapping[str, Mapping[str, Class]] = {
@@ -125,7 +129,7 @@ def operations(said: Mapping[str, Any]) -> list[Operation]:
 def api_page(note: str) -> str:
     said = document()
     grouped: dict[str, list[Operation]] = {title: [] for title in TITLES.values()}
-    for operation in sorted(operations(said), key=lambda one: one.method == "delete"):  # last, as in life
+    for operation in sorted(operations(said), key=_in_life):
         grouped.setdefault(_group(operation.path), []).append(operation)
     server = grouped.pop(SERVER, [])
     grouped = {title: members for title, members in grouped.items() if members} | {SERVER: server}
@@ -143,6 +147,13 @@ def api_page(note: str) -> str:
     for name, shape in PARTS.items():
         lines += [f"### {name}\n", "```text", *_outline(shape), "```\n"]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _in_life(operation: Operation) -> int:
+    """What undoes comes last: the examples are run in the order of the page."""
+    if operation.method == "delete":
+        return 3
+    return {"promote": 1, "rollback": 2, "unload": 2}.get(operation.path.rpartition("/")[2], 0)
 
 
 def _group(path: str) -> str:
@@ -237,7 +248,7 @@ VARIABLES = {
     "file_id": "FILE",
     "batch_id": "BATCH",
     "response_id": "RESPONSE",
-    "name": "MODEL",
+    "adapter_id": "ADAPTER",
 }
 
 

@@ -43,6 +43,7 @@ Operator = Annotated[Key, Depends(requires("admin"))]
 
 @router.get("/v1/adapters", response_model=None)
 async def list_adapters(request: Request, _: Operator) -> Response:
+    """Every version that was taken in, and how it stands on this server."""
     base = _base(request)
     listed = [adapter_object(one, base) for one in await _registry(request).listed()]
     return _answer(page(listed, read_page(request.query_params)))
@@ -102,6 +103,7 @@ async def rollback(request: Request, key: Operator) -> Response:
 
 @router.get("/v1/adapters/{adapter_id}", response_model=None)
 async def retrieve(request: Request, adapter_id: str, _: Operator) -> Response:
+    """One of them, as `name@version`."""
     return _answer(await _described(request, adapter_id))
 
 

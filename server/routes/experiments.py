@@ -36,6 +36,7 @@ async def list_experiments(request: Request, _: Auditor) -> Response:
 
 @router.get("/v1/experiments/{experiment}", response_model=None)
 async def retrieve(request: Request, experiment: str, _: Auditor) -> Response:
+    """One of them: its arms, its state, who has met which."""
     desk: Desk = request.state.desk
     return JSONResponse(experiment_object(*await asyncio.to_thread(desk.get, experiment)))
 

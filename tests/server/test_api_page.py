@@ -19,7 +19,9 @@ from click.testing import CliRunner
 from deploy.api_page import document
 from indexer.commands.ingest import ingest
 from server.keys import SCOPES
+from tests.server.adapters.making import write_lora
 from tests.server.conftest import ROWS
+from tests.server.live_experiments import live
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -35,16 +37,21 @@ def folder(data, tmp_path):
     (here / "demo.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
     arguments = [str(here / "demo.jsonl"), "--store", "demo", "--data", str(here), "--embedder", "hash"]
     assert CliRunner().invoke(ingest, arguments).exit_code == 0
+    for seed, name in enumerate(("letters-june", "letters-july", "notes-june", "spare-june")):
+        write_lora(here / "inbox" / name, seed=seed)
+    (here / "experiments").mkdir()
+    nobody = ("ramp = 1.0", "ramp = 0.0001")  # the other examples shall not meet it
+    (here / "experiments" / "shots.toml").write_text(live(nobody))
     return here
 
 
 class Shell:
     """As much of a shell, curl and jq as the page uses, over httpx."""
 
-    def __init__(self, url, keys):
+    def __init__(self, url, keys, client):
         self.variables = {"FEWSHOT": url}
         self.keys = keys
-        self.client = httpx.Client(timeout=20)
+        self.client = client
         self.done = Counter()
 
     def run(self, block):
@@ -135,11 +142,11 @@ def scope_of(operation):
 
 
 def test_the_examples_of_the_page_run(serve, folder, monkeypatch):
-    with serve(
-        folder=folder, with_keys=True, name=MODEL, reply="They sleep for thirteen hours [1]."
-    ) as server:
+    options = {"folder": folder, "experiments": folder / "experiments", "with_keys": True}
+    with serve(**options, name=MODEL, reply="They sleep for thirteen hours [1].") as server:
         keys = {scope: server.keys.create(tenant="t", scopes=[scope]) for scope in SCOPES}
-        shell = Shell(server.url, {**keys, None: "none"})
+        client = server.clients.enter_context(httpx.Client(timeout=20))
+        shell = Shell(server.url, {**keys, None: "none"}, client)
         monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", server.keys.create(tenant="t", scopes=SCOPES))
         names: dict[str, object] = {}
@@ -153,7 +160,6 @@ def test_the_examples_of_the_page_run(serve, folder, monkeypatch):
             else:
                 with contextlib.redirect_stdout(printed):
                     exec(compile(text, "docs/api.md", "exec"), names)
-        shell.client.close()
         names["client"].close()
     every = {(method, path) for path, operations in SAID["paths"].items() for method in operations}
     assert every - set(shell.done) == set(), "give these an example in deploy/api_examples.py"
