@@ -22,6 +22,7 @@ class Goal(NamedTuple):
 GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
+    "assign": Goal("bench.goals.assign:command", "assignment + exposure + layout of a request"),
     "ingest": Goal("bench.goals.ingest:command", "G10: text to searchable, against the encoder alone"),
     "scan": Goal("bench.goals.scan:command", "G8: exact search, against bandwidth and a bare product"),
     "ann": Goal(

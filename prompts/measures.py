@@ -25,7 +25,7 @@ REQUEST = (  # number or boolean fields of a logged turn, see docs/experiments.m
     "turns",
 )
 FLAGS = ("refused", "failed", "cancelled", "fell_back")
-TEXTS = ("correction", "comment", "label")  # only their presence is a number
+TEXTS = ("correction", "comment", "label")  # whether there is one is the number
 _FORM = re.compile(r"(\w+)\.(\w+)(?:\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?))?")
 
 
@@ -53,8 +53,8 @@ def reading(measure: Measure, row: Mapping[str, Any], said: Mapping[str, Any]) -
     """The number in a logged turn; `said` is its newest feedback by kind. None: the turn does not have it."""
     if measure.source == "feedback":
         value = said.get(measure.field)
-        if measure.field in TEXTS and value is not None:
-            value = 1.0
+        if measure.field in TEXTS:
+            value = float(value is not None)  # nobody had to write one: its absence is a reading too
     elif measure.source == "covariates":
         value = (row.get("covariates") or {}).get(measure.field)
     elif measure.field == "turns":

@@ -89,11 +89,9 @@ def outcome(metric: Metric, log: UnitLog, now: float) -> Outcome | None:
 
 
 def answered(metric: Metric, log: UnitLog) -> bool:
-    """Whether the unit has a reading at all within its window: feedback may be an effect of the arm."""
+    """Whether the unit gave this feedback at all in its window: that may itself be an effect of the arm."""
     closes = log.first_at + metric.window_hours * 3600
-    return any(
-        reading(metric.source, row, said(row, closes)) is not None for row in log.turns if row["at"] <= closes
-    )
+    return any(metric.source.field in said(row, closes) for row in log.turns if row["at"] <= closes)
 
 
 def said(row: Row, until: float) -> dict[str, Any]:
@@ -124,8 +122,12 @@ def oriented(metric: Metric, value: float) -> float:
 
 
 def _turn_reading(metric: Metric, row: Row, until: float) -> float | None:
-    read = reading(metric.source, row, said(row, until))
-    if read is None and row.get("failed") and metric.source.source != "covariates":
+    heard = said(row, until)
+    source = metric.source
+    if row.get("failed") and source.source == "feedback" and source.field not in heard:
+        return failure_value(metric)
+    read = reading(source, row, heard)
+    if read is None and row.get("failed") and source.source == "request":
         return failure_value(metric)
     return read
 

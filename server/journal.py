@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import Engine, Table, func, insert, or_, select
+from sqlalchemy.exc import OperationalError
 from ulid import ULID
 
 from indexer.database import writing
@@ -36,6 +37,7 @@ Row = tuple[Table | None, dict[str, Any], Done | None]
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
 GROUP = 512  # rows a transaction
+ATTEMPTS = 6  # of a transaction that others hold up, each as long as the database waits for a lock
 PREFIXES = ("chatcmpl-", "cmpl-", "resp_", "clsf-")  # of turns
 LONGEST_SECONDS = 3600.0  # no turn is older than that when it ends
 NOTED = ("client_request_id", "idempotency_key", "retry_count", "trace")  # of a turn's headers
@@ -225,19 +227,30 @@ class Journal:
                 group.append(self._rows.get())
             stopping = None in group
             rows = [row for row in group if row is not None]
-            problem: Exception | None = None
+            for row, problem in zip(rows, self._committed(rows), strict=True):
+                if row[2] is not None:
+                    row[2](problem)
+
+    def _committed(self, rows: Sequence[Row]) -> list[Exception | None]:
+        """Commit the rows together; where that fails, each by itself, so that one spoils no other."""
+        for attempt in range(ATTEMPTS):
             try:
                 with writing(self._engine) as connection:
                     for table, values, _ in rows:
                         if table is not None:
                             connection.execute(insert(table), values)
+                return [None] * len(rows)
             except Exception as caught:  # whatever it is, waiters must hear of it and the thread must live
                 problem = caught
-                self.dropped += len(rows)
-                log.error("journal: %d rows not written: %s", len(rows), type(caught).__name__)
-            for _, _, done in rows:
-                if done is not None:
-                    done(problem)
+                busy = isinstance(caught, OperationalError) and "locked" in str(caught.orig)
+                if not busy or attempt == ATTEMPTS - 1:
+                    break
+                log.warning("journal: others keep it busy; trying again")
+        if len(rows) > 1 and not busy:
+            return [self._committed([row])[0] for row in rows]
+        self.dropped += len(rows)
+        log.error("journal: %d rows not written: %s", len(rows), type(problem).__name__)
+        return [problem] * len(rows)
 
 
 def _options(plan: Plan) -> dict[str, Any]:

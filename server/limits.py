@@ -1,7 +1,7 @@
 """What a decoder is held to, with nothing left to a default."""
 
 import hmac
-import secrets
+import random
 from typing import TypeVar
 
 from prompts.budget import completion_room
@@ -40,7 +40,7 @@ def decide_limits(
         repetition_penalty=first(
             asked.repetition_penalty, default.repetition_penalty, own.repetition_penalty, last=1.0
         ),
-        seed=first(asked.seed, last=secrets.randbits(31)),
+        seed=first(asked.seed, last=random.getrandbits(31)),
         stop=turn.stop,
         logit_bias=turn.logit_bias,
         ignore_eos=turn.ignore_eos,

@@ -13,6 +13,7 @@ from prompts.analysis.blocks import Blocks, blocks_of
 from prompts.analysis.effects import Effect, effect
 from prompts.analysis.shares import Shares, shares_of
 from prompts.experiment_records import Experiment, Outcome, Phase
+from prompts.measures import TEXTS
 from prompts.outcomes import UnitLog, answered, outcome
 
 Finding = Literal["invalid", "harmful", "winner", "equivalent", "undecided", "running"]
@@ -71,7 +72,11 @@ def judge(
 
 def heard_of(experiment: Experiment) -> tuple[str, ...]:
     """The metrics that some units may leave unanswered."""
-    return tuple(name for name, metric in experiment.metrics.items() if metric.source.source == "feedback")
+    return tuple(
+        name
+        for name, metric in experiment.metrics.items()
+        if metric.source.source == "feedback" and metric.source.field not in TEXTS
+    )
 
 
 def judge_outcomes(

@@ -4,8 +4,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from indexer.database import open_database
-from server.errors import UnsupportedParameter
+from indexer.database import open_database, writing
+from server.errors import Overloaded, UnsupportedParameter
 from server.feedback import WINDOW_HOURS, Feedback, Opinion
 from server.schema import exposures, feedback
 from server.wire.feedback import FeedbackRequest
@@ -109,3 +109,14 @@ def test_where_no_text_is_kept_there_are_no_comments_and_no_corrections(engine):
 
 def test_every_field_is_classed():
     assert set(FEEDBACK) == set(FeedbackRequest.model_fields)
+
+
+def test_a_journal_that_others_keep_busy_is_said_to_be_and_nothing_is_half_taken(engine, tmp_path):
+    expose(engine, at=0.0)
+    hasty = open_database(tmp_path / "journal.db")
+    opinions = Feedback(hasty)
+    with hasty.connect() as waiting:
+        waiting.exec_driver_sql("PRAGMA busy_timeout = 0")
+    with writing(engine), pytest.raises(Overloaded):
+        opinions.take("t", "k", Opinion(target="chatcmpl-1", metric="thumb", value=True))
+    assert opinions.take("t", "k", Opinion(target="chatcmpl-1", metric="thumb", value=True)).id

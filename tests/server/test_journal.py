@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from indexer.database import open_database
+from indexer.database import open_database, writing
 from server.journal import Journal, token_bytes
 from server.records import Piece
 from tests.server.samples import SOURCE, chat_turn, plan_of, reply_to
@@ -159,3 +159,23 @@ async def _recorded(journal, turn_id, chunks):
         plan, lambda outcome: reply_to(plan, [Piece(text="Hi", tokens=(5,), finish="stop")])
     ):
         pass
+
+
+def test_a_row_that_cannot_be_written_takes_no_other_with_it(journal):
+    orphan = plan_of(chat_turn(id="chatcmpl-orphan"))  # a plan whose exposure never came
+
+    async def scenario():
+        await journal.expose(chat_turn(id="chatcmpl-0"))
+        with writing(journal._engine):  # so that the next rows wait and become one group
+            first = journal.expose(chat_turn(id="chatcmpl-1"))
+            journal.plan(orphan)
+            second = journal.expose(chat_turn(id="chatcmpl-2"))
+            await asyncio.sleep(0.1)
+        await first
+        await second
+
+    asyncio.run(scenario())
+    journal.wait()
+    assert journal.find("chatcmpl-1")
+    assert journal.find("chatcmpl-2")
+    assert journal.dropped == 1

@@ -94,6 +94,18 @@ def test_missing_feedback_is_failure_or_no_outcome_as_the_file_says():
     assert outcome(metric, log, START + HOUR - 1) is None  # the window is open
 
 
+def test_a_correction_that_nobody_wrote_is_no_missing_answer():
+    experiment = experiment_of(('from = "feedback.thumb"', 'from = "feedback.correction"\nbetter = "lower"'))
+    metric = experiment.metrics["solved"]
+    rows = turns(experiment, 1, solved={"plain": 1.0, "shown": 1.0})
+    (log,) = units_of(rows).values()
+    assert outcome(metric, log, LATER).value == 1.0  # nothing to correct: good
+    rows[-1]["feedback"].append({"kind": "correction", "value": "No.", "at": rows[-1]["at"]})
+    assert outcome(metric, log, LATER).value == 0.0
+    rows[-1].update(feedback=[], failed=True)
+    assert outcome(metric, log, LATER).value == 0.0  # nobody corrects what never came
+
+
 def test_feedback_after_the_window_does_not_count():
     experiment = experiment_of()
     rows = turns(experiment, 1, solved={"plain": 1.0, "shown": 1.0})
