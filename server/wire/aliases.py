@@ -6,18 +6,20 @@ from typing import TypeVar
 from server.aliases import Alias
 from server.errors import UnsupportedParameter
 from server.records import Sampling, Search, Turn, Wishes
+from server.wire.extension import FileSearch
 from server.wire.generation import Asked
 from server.wire.reading import Context, Wire
 
 T = TypeVar("T")
 DRAWING = tuple(field.name for field in fields(Sampling))
-# What an alias may lock → where a request would say it, the routes' several names together.
+# What an alias may lock → where a request would say it, the routes' several names together. `tools[]` is the
+# file_search among the tools: functions are nothing that an alias brings.
 LOCKS: dict[str, tuple[str, ...]] = {
     "template": ("fewshot.template", "prompt.id"),
     "variables": ("fewshot.variables", "prompt.variables"),
-    "vector_stores": ("fewshot.vector_store_ids", "tools"),
-    "top": ("tools[0].max_num_results",),
-    "score_threshold": ("tools[0].ranking_options.score_threshold",),
+    "vector_stores": ("fewshot.vector_store_ids", "tools[].vector_store_ids"),
+    "top": ("tools[].max_num_results",),
+    "score_threshold": ("tools[].ranking_options.score_threshold",),
     "demos": ("fewshot.demos",),
     "sampling": DRAWING,
     "max_tokens": ("max_tokens", "max_completion_tokens", "max_output_tokens"),
@@ -49,8 +51,8 @@ def bound(turn: Turn, asked: Asked, context: Context) -> Turn:
 def _refuse_locked(asked: Asked, alias: Alias) -> None:
     for lock in sorted(alias.lock):
         for path in LOCKS[lock]:
-            if _says(asked, path):
-                raise _locked(path, alias)
+            if (said := _said(asked, path)) is not None:
+                raise _locked(said, alias)
     if "vector_stores" in alias.lock and getattr(asked, "tool_choice", None) == "none":
         raise _locked("tool_choice", alias)
 
@@ -59,18 +61,22 @@ def _locked(path: str, alias: Alias) -> UnsupportedParameter:
     return UnsupportedParameter(f"{path!r} is fixed by the alias {alias.name!r}; leave it out.", param=path)
 
 
-def _says(asked: Wire, path: str) -> bool:
-    """Whether the request itself gives a value at `path`; an empty list or object is none."""
+def _said(asked: Wire, path: str) -> str | None:
+    """Where the request itself gives a value for `path`; an empty list or object is none."""
     value: object = asked
-    for step in path.replace("[0]", "").split("."):
-        if isinstance(value, list):
-            value = value[0]
-        if not isinstance(value, Wire) or step not in value.model_fields_set:
-            return False
-        value = getattr(value, step)
+    for step in path.split("."):
+        name = step.removesuffix("[]")
+        if not isinstance(value, Wire) or name not in value.model_fields_set:
+            return None
+        value = getattr(value, name)
+        if isinstance(value, list) and name != step:
+            at = next((at for at, tool in enumerate(value) if isinstance(tool, FileSearch)), None)
+            if at is None:
+                return None
+            value, path = value[at], path.replace("[]", f"[{at}]", 1)
         if value in ([], {}):
-            return False
-    return True
+            return None
+    return path
 
 
 def _drawn(said: Sampling, alias: Sampling) -> Sampling:

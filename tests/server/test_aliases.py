@@ -80,8 +80,10 @@ def test_a_locked_field_is_a_clear_400(serve):
             input="Why?",
             tools=[{"type": "file_search", "vector_store_ids": ["facts"]}],
         )
-    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools")
-    assert "'tools' is fixed by the alias 'facts-bot'; leave it out." in str(refused.value)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools[0].vector_store_ids")
+    assert "'tools[0].vector_store_ids' is fixed by the alias 'facts-bot'; leave it out." in str(
+        refused.value
+    )
 
 
 def masked(answer):
