@@ -26,6 +26,7 @@ class Ticket:
     key: str = ""
     cost: float = 0.0  # tokens it was reckoned at
     settle: Callable[[int], None] | None = None  # told the tokens used, once
+    exposed: str | None = None  # id of the turn, once its exposure is journalled
     held: list[Callable[[], None]] = field(default_factory=list)  # gives back what the request runs on
 
     def hold(self, release: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.adapters.registry import Registry
@@ -40,7 +41,7 @@ from server.routes import (
 from server.seams import Embeddings
 from server.stored_responses import StoredResponses
 from server.wire.handlers import install_error_handlers
-from server.wire.headers import ratelimit_headers
+from server.wire.headers import EXPOSED, ratelimit_headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +73,12 @@ class Opened:
 OpenParts = Callable[[], AbstractAsyncContextManager[Opened]]
 
 
-def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True) -> FastAPI:
+def create_app(
+    open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True, cors_origins: Sequence[str] = ()
+) -> FastAPI:
     """The app over whatever `open_parts` opens; it is closed again when the app shuts down.
 
+    Pages of `cors_origins` (`https://host:port`, or `*`) may call it from a browser; without any, none may.
     Raises RuntimeError when a route declares no scope: nothing is served by accident.
     """
 
@@ -128,6 +132,14 @@ def create_app(open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True)
         app.include_router(routes.router)
     if openapi:
         status.serve_openapi(app)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED),
+        )
     app.add_middleware(Accounting, metrics=metrics)
     refuse_undeclared(app)
     return app

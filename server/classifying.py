@@ -82,6 +82,7 @@ async def classify(asked: Classification, ticket: Ticket, parts: Parts) -> Label
     profile = lease.profile
     check_against_model(turn, profile, echo_logprobs=False)
     exposed = parts.journal.expose(turn)
+    ticket.exposed = turn.id
     template = parts.library.get(turn.wishes.template or "")
     work = _Work(asked, template, parts, profile)
     plan = await work.plan(started, ticket)

@@ -81,6 +81,7 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
     check_calls(turn, decoder.tool_parser)
     met = parts.experiments.meet(turn)
     exposed = parts.journal.expose(turn, met)  # now, or an arm that refuses more would look better
+    ticket.exposed = turn.id
     parts.metrics.exposed(met)
     plan = await _plan_met(turn, met, profile, ticket, parts)
     timed = replace(

@@ -43,7 +43,10 @@ async def _serve(settings: Settings, listening: socket.socket) -> int:
         if not settings.loopback and settings.server.metrics_port:
             start_http_server(settings.server.metrics_port, addr="127.0.0.1", registry=metrics.registry)
         app = create_app(
-            lambda: contextlib.nullcontext(opened), metrics=metrics, openapi=settings.server.openapi
+            lambda: contextlib.nullcontext(opened),
+            metrics=metrics,
+            openapi=settings.server.openapi,
+            cors_origins=settings.server.cors_origins or (),
         )
         server = Draining(
             uvicorn.Config(

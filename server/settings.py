@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from server.alias_settings import Alias, AliasName
-from server.section import Section
+from server.section import Origins, Section
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Read by every command, also those that know no server: the short names.
@@ -72,6 +72,9 @@ class Server(Section):
         9464, ge=0, le=65535, description="own loopback port of /metrics when host is not loopback"
     )
     openapi: bool = Field(True, description="serve /openapi.json")
+    cors_origins: Origins | None = Field(
+        None, description="sites whose pages may call from a browser: https://chat.example.org, … or *"
+    )
 
 
 class Auth(Section):

@@ -57,4 +57,5 @@ async def _admitted(request: Request, asked: Classification) -> Labels:
         used = labels.usage.prompt_tokens
         return labels
     finally:
+        request.state.exposed = ticket.exposed
         ticket.leave(used)

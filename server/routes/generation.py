@@ -18,7 +18,7 @@ from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.connection import EventStream, read_json_bytes, unless_gone
 from server.routes.granting import estimate, grant
-from server.wire.headers import deadline_of, fewshot_headers, noted_of
+from server.wire.headers import deadline_of, fewshot_headers, noted_of, patience_of
 from server.wire.problems import problem_of
 from server.wire.reading import Context
 
@@ -122,6 +122,7 @@ async def planned(request: Request, turn: Turn) -> AsyncGenerator[Planned]:
         allowance.expect(plan.prompt_tokens + weight * plan.limits.max_tokens)
         yield Planned(plan, answer(prepared, ticket, parts))
     except BaseException:
+        request.state.exposed = ticket.exposed
         ticket.leave()  # also where the stream never began, and so could not give it back
         raise
 
@@ -168,6 +169,7 @@ def context_of(request: Request, key: Key, prefix: str) -> Context:
         unit_header=request.headers.get(header) if header else None,
         noted=noted_of(request.headers),
         deadline=deadline_of(request.headers),
+        patience=patience_of(request.headers),
         unknown_fields=options.unknown_fields,
         aliases=parts.aliases.of(key.tenant),
     )

@@ -15,9 +15,8 @@ from server.pipeline import Parts
 from server.replay import Record
 from server.replaying import Remains, Replay, find_record, remains_of, replay
 from server.routes.connection import unless_gone
-from server.routes.generation import read_asked
+from server.routes.generation import context_of, read_asked
 from server.routes.granting import grant
-from server.wire.headers import deadline_of
 from server.wire.problems import problem_of
 from server.wire.replay import record_object, replay_object
 
@@ -57,11 +56,12 @@ async def _replayed(request: Request, record: Record, remains: Remains) -> Repla
     parts: Parts = request.state.parts
     weight = record.limits.n * max(len(record.prompts or ()), 1)
     tokens = record.prompt_tokens + weight * record.limits.max_tokens
+    context = context_of(request, request.state.key, "replay-")
     allowance = grant(request, tokens)
     try:
         ticket = await parts.admission.enter(
             weight=weight,
-            deadline_seconds=deadline_of(request.headers),
+            deadline_seconds=context.deadline_for(stream=False),
             key=request.state.key.prefix,
             cost=tokens,
         )

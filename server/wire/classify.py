@@ -63,7 +63,7 @@ def read_classify(body: bytes, context: Context) -> Classification:
         unit_kind=unit.kind,
         metadata=asked.metadata,
         noted=context.noted,
-        deadline_seconds=context.deadline,
+        deadline_seconds=context.deadline_for(stream=False),
         ignored=ignored,
     )
     return Classification(turn=turn, scoring=asked.scoring, calibrate=asked.calibrate)

@@ -180,7 +180,7 @@ def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
         unit_kind=unit.kind,
         metadata=asked.metadata,
         noted=context.noted,
-        deadline_seconds=context.deadline,
+        deadline_seconds=context.deadline_for(stream=asked.stream),
         ignored=ignored,
     )
 

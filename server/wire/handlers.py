@@ -53,6 +53,8 @@ def error_response(request: Request, error: Exception, extra: Mapping[str, str] 
     if problem.is_bug:
         log.error("bug while answering %s", request_id, exc_info=error)
     headers = {**problem.headers(), "x-request-id": request_id, **(extra or {})}
+    if exposed := getattr(request.state, "exposed", None):  # it counts, and can be judged and looked up
+        headers["x-fewshot-id"] = exposed
     return Response(orjson.dumps(problem.body()), problem.status, headers, "application/json")
 
 

@@ -8,22 +8,33 @@ from server.quotas import Kind, Standing
 from server.records import Plan
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
+# What a browser lets a page read of an answer, where pages may call at all.
+EXPOSED = (
+    "x-request-id",
+    *(f"x-fewshot-{name}" for name in ("id", "arm", "template", "adapter", "generation", "prompt")),
+    *(f"x-fewshot-{name}" for name in ("grounding", "ignored", "deduplicated")),
+    *(f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")),
+    *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),
+    *("retry-after", "retry-after-ms", "x-should-retry", "openai-poll-after-ms"),
+)
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 def deadline_of(headers: Mapping[str, str]) -> float | None:
-    """X-Request-Timeout, else the client's own read timeout; seconds.
-
-    Raises InvalidValue for an X-Request-Timeout that is no number from 0.1 to 3600.
-    """
+    """X-Request-Timeout, in seconds. Raises InvalidValue where it is no number from 0.1 to 3600."""
     asked = headers.get("x-request-timeout")
     if asked is None:
-        waits = _number(headers.get("x-stainless-read-timeout", ""))
-        return waits if waits is not None and SHORTEST_SECONDS <= waits <= LONGEST_SECONDS else None
+        return None
     seconds = _number(asked)
     if seconds is None or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
         raise InvalidValue("X-Request-Timeout must be seconds from 0.1 to 3600", param="X-Request-Timeout")
     return seconds
+
+
+def patience_of(headers: Mapping[str, str]) -> float | None:
+    """The client's own read timeout in seconds, where it says one that is of use."""
+    waits = _number(headers.get("x-stainless-read-timeout", ""))
+    return waits if waits is not None and SHORTEST_SECONDS <= waits <= LONGEST_SECONDS else None
 
 
 def noted_of(headers: Mapping[str, str]) -> dict[str, str | int]:

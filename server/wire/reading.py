@@ -38,8 +38,14 @@ class Context:
     unit_header: str | None = None  # value of the trusted header that names the experiment unit
     noted: Mapping[str, str | int] = field(default_factory=dict)  # headers that are only written down
     deadline: float | None = None  # seconds this request may live
+    patience: float | None = None  # seconds that the client waits for bytes
     unknown_fields: Literal["refuse", "report"] = "refuse"
     aliases: Mapping[str, Alias] = field(default_factory=dict)  # that the caller's tenant may use
+
+    def deadline_for(self, *, stream: bool) -> float | None:
+        """A client that waits for the whole answer is gone when its patience ends; a stream sends bytes."""
+        known = [one for one in (self.deadline, None if stream else self.patience) if one is not None]
+        return min(known) if known else None
 
 
 class Wire(BaseModel):

@@ -138,6 +138,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         folder: Path = data,
         open_reader: Any = Here,
         upload_bytes: int = 100 * 2**20,
+        cors_origins: tuple[str, ...] = (),
         aliases: Sequence[Alias] = (),
         library: Library | None = None,
         calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
@@ -222,7 +223,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             embeddings.close()
             parts.journal.close()
 
-        app = create_app(open_parts, metrics=metrics)
+        app = create_app(open_parts, metrics=metrics, cors_origins=cors_origins)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
         thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
         thread.start()
