@@ -43,7 +43,7 @@ from server.token_reading import TokenReading
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PART = 16  # items a process lays out at a time
-SAMPLE = 12  # items whose prompts are laid out to foretell the rest
+SAMPLE = 4  # items whose prompts are laid out to foretell the rest
 
 
 @click.command(help=__doc__)
@@ -196,11 +196,10 @@ def run(
             scores = [scorer.score([row.ids for row in one], labels) for one in sets]
             busy += time.perf_counter() - start
             done += sum(len(row.ids) for one in sets for row in one)
-            opened = open_ready(pack.name, pack.folder)
             np.savez(
                 out / "scores" / f"{pack.name}.npz",
                 logprobs=np.stack(scores).astype(np.float32),
-                gold=opened.gold,
+                gold=pack.gold,
                 tokens=[float(np.mean([len(row.ids) for row in one])) for one in sets],
                 votes=[float(np.mean([row.vote for row in one])) for one in sets],
                 about=json.dumps(
@@ -208,7 +207,7 @@ def run(
                         **about,
                         "template": template.reference,
                         "digest": template.digest,
-                        "pool": next(iter(opened.pools.values())).digest,
+                        "pool": pack.pool,
                         "removed": pack.removed,
                         "conditions": [condition._asdict() for condition in chosen],
                     }

@@ -36,6 +36,13 @@ class Ready(NamedTuple):
     folder: Path
     items: int
     removed: int  # demos that say what a test item says
+    pool: str  # digest of the demos that are left
+
+    @property
+    def gold(self) -> NDArray[np.int64]:
+        """Columns of the template's labels."""
+        items = json.loads((self.folder / "items.json").read_text())
+        return np.array([item["gold"] for item in items], dtype=np.int64)
 
 
 class Opened(NamedTuple):
@@ -88,7 +95,7 @@ def make_ready(
     (folder / "items.json").write_text(json.dumps(chosen))
     for name in vectors:
         np.savez(folder / f"{name}.npz", pool=vectors[name][kept], items=asked[name][drawn])
-    return Ready(pack.name, folder, len(drawn), int((near | same).sum()))
+    return Ready(pack.name, folder, len(drawn), int((near | same).sum()), listing.digest)
 
 
 def open_ready(name: str, folder: Path) -> Opened:
