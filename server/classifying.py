@@ -150,7 +150,11 @@ class _Work:
         self._places = asyncio.Semaphore(AT_ONCE)
         wanted = asked.turn.wishes.demos
         if wanted is None:
-            wanted = template.dynamic.count if template.takes_demos and parts.demos.sha256 else 0
+            wanted = (
+                template.dynamic.count
+                if template.takes_demos and parts.demos.sha256_of(template.dynamic.pool)
+                else 0
+            )
         self._demos = wanted
         self.of = Scored(
             template=template.reference,
@@ -158,7 +162,7 @@ class _Work:
             labels=tuple(label.id for label in self._labels.labels),
             scoring=self.tokens.way,
             demos=wanted,
-            pool_sha256=parts.demos.sha256 if wanted else None,
+            pool_sha256=parts.demos.sha256_of(template.dynamic.pool) if wanted else None,
             model_sha256=profile.adapter.sha256 if profile.adapter else profile.sha256,
         )
 
@@ -184,7 +188,7 @@ class _Work:
             template=TemplateUse(name=template.name, version=str(template.version), sha256=template.digest),
             demos_requested=self._demos,
             demos=tuple(shown),
-            pool_sha256=self._parts.demos.sha256,
+            pool_sha256=self.of.pool_sha256,
             queue_seconds=ticket.queue_seconds,
             started=started - ticket.queue_seconds,
         )

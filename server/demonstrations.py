@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prompts.demos import Picked, Pool
+from prompts.errors import PoolError
 from prompts.records import Demo, DemoPolicy, LabelSet, Template
+from prompts.templates import Library
 from server.errors import InvalidValue
+from server.settings import SettingsRefused
 
 NONE = Picked((), ())
 NO_POOLS: Mapping[str, Pool] = MappingProxyType({})
@@ -47,7 +50,7 @@ class PoolDemos:
         """Raises InvalidValue when examples are wanted and there is no pool."""
         if policy.strategy == "none" or not (policy.count or policy.ids):
             return ()
-        return self._named(policy).follow(policy, "").demos
+        return self._named(policy).static(policy)
 
     async def pick(self, question: str, count: int, template: Template) -> Picked:
         """Raises InvalidValue when examples are asked for and there is no pool."""
@@ -86,3 +89,20 @@ def _labelled(picked: Picked, labels: LabelSet) -> Picked:
     known = {label.id for label in labels.labels}
     kept = [pair for pair in zip(picked.demos, picked.scores, strict=True) if pair[0].label in known]
     return Picked(tuple(demo for demo, _ in kept), tuple(score for _, score in kept))
+
+
+def with_static(library: Library, demos: PoolDemos) -> Library:
+    """The library with the examples that its templates show to every question, out of the pools.
+
+    Raises SettingsRefused for a template that picks them from a pool which is not there.
+    """
+    return Library(tuple(_settled(template, demos) for template in library))
+
+
+def _settled(template: Template, demos: PoolDemos) -> Template:
+    if not template.static.count:
+        return template
+    try:
+        return replace(template, demos=demos.fixed(template.static))
+    except (InvalidValue, PoolError) as problem:
+        raise SettingsRefused(f"template {template.reference} shows examples of a pool: {problem}") from None

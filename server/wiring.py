@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,6 +22,7 @@ from indexer.search import Searcher
 from indexer.vectors.cuda import open_card
 from prompts.calibrator import read_all
 from prompts.demos import Pool
+from prompts.pools import MANIFEST, open_pool
 from prompts.templates import Library
 from prompts.vectors import evened
 from server.adapters.base import read_base
@@ -34,7 +36,7 @@ from server.app import Opened, Options
 from server.auth import Door
 from server.corpora import Corpora
 from server.deciding import Desk
-from server.demonstrations import PoolDemos
+from server.demonstrations import PoolDemos, with_static
 from server.echo_decoder import ECHO
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
@@ -99,8 +101,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             queue=server.queue,
             deadline_seconds=server.deadline_seconds,
         )
-        library = Library.load(*([paths.templates] if paths.templates else []))
         demos = _demos(settings, embedders, embedder)
+        library = with_static(library, demos)
         experiments = Experiments()
         book = ExperimentLog(database)
         adapter_book = Book(database, paths.data / "adapters")
@@ -268,14 +270,13 @@ def _demos(settings: Settings, embedders: Embedders, embedder: Embedder) -> Pool
         embedder = open_embedder(knobs.embedder, paths.cache / "models")
     embed = evened(embedder.passages, knobs.poolings)
 
+    digest = embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}"
+
     def load(file: Path, cache: Path) -> Pool:
-        return Pool.load(
-            file,
-            embed=embed,
-            embedder=embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}",
-            cache=cache,
-            label_weight=knobs.label_weight,
-        )
+        known: dict[str, Any] = {"embed": embed, "embedder": digest, "cache": cache}
+        if (file.parent / MANIFEST).is_file():  # of `fewshot prompts pool build`
+            return open_pool(file.parent, **known, label_weight=knobs.label_weight)
+        return Pool.load(file, **known, label_weight=knobs.label_weight)
 
     cache = paths.data / "pools"
     pools = {name: load(file, cache / name) for name, file in files.items()}

@@ -142,6 +142,7 @@ class ServedScorer:
     def close(self) -> None:
         self._loop.run_until_complete(self._decoder.close())
         self._loop.close()
+        del self._decoder  # the engine's own clean-up fails once the interpreter is half gone
 
     async def _all(self, prompts: Prompts, labels: LabelTokens) -> list[list[float]]:
         places = asyncio.Semaphore(self._at_once)
