@@ -81,6 +81,7 @@ def test_neither_of_two_tenants_learns_of_the_other(serve, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_ten_thousand_calls_of_two_tenants_over_every_route(serve, folder):
     programs = run(serve, folder, 10_000, seed=20)
     assert min(programs.calls.values()) > 100
