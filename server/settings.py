@@ -106,6 +106,9 @@ class Engine(Section):
     soft_rows: int = Field(
         0, ge=0, description="rows of the embedding kept for soft prompts, a token each, shared by all loaded"
     )
+    prefix_rows: int = Field(
+        0, ge=0, description="ids kept for prefixes of keys and values, a token each, shared by all loaded"
+    )
     gpu_memory_share: float = Field(0.8, gt=0, le=0.95, description="of the whole card")
     hang_seconds: float = Field(
         60, ge=10, description="an engine without a token for this long is closed and started again"

@@ -193,6 +193,12 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
                 block_tokens=knobs.block,
                 eager=knobs.eager,
                 gpu_memory_share=knobs.gpu_memory_share,
+                max_loras=knobs.max_loras,
+                max_lora_rank=knobs.max_lora_rank,
+                live_loras=knobs.live_loras,
+                soft_rows=knobs.soft_rows,
+                prefix_rows=knobs.prefix_rows,
+                rows_cache=str(settings.paths.cache / "models-with-rows"),
                 tool_parser=knobs.tool_parser,
             )
         )
@@ -226,7 +232,7 @@ def open_aliases(settings: Settings, library: Library) -> Aliases:
         )
         for name, bound in settings.aliases.items()
     )
-    adapters = bool(knobs.max_loras or knobs.soft_rows)
+    adapters = bool(knobs.max_loras or knobs.soft_rows or knobs.prefix_rows)
     has_demos = settings.paths.demos is not None
     problems = aliases.problems(library, served=served, has_demos=has_demos, adapters=adapters)
     if problems:

@@ -144,6 +144,7 @@ class Fleet:
         host = self._decoder().adapters
         if host is None:
             raise UnsupportedAdapterKind(
-                "this engine was started without room for adapters; set engine.max_loras or engine.soft_rows"
+                "this engine was started without room for adapters; set engine.max_loras, engine.soft_rows "
+                "or engine.prefix_rows"
             )
         return host

@@ -2,6 +2,11 @@
 
 options       what the engine is started with, and the environment it reads
 starting      options → a running engine and the profile of its model
+rows          the model with reserved rows for soft prompts and prefixes
+bank          who has which of those rows
+adapters      LoRA, soft prompts and prefixes: loaded, held, dropped
+selftest      proof at the start that LoRA requests do not touch others
+worker        what runs inside vLLM's workers; guard and prefix are parts of it
 tokenizer     text → ids through the model's own chat template
 sampling      limits → vLLM's SamplingParams
 tool_parsing  answers → the functions they call, by vLLM's own parsers

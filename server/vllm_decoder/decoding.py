@@ -10,11 +10,12 @@ from server.calling import Calling
 from server.errors import EngineUnavailable, InvalidValue
 from server.profile import ModelProfile
 from server.records import Limits, Piece
+from server.vllm_decoder.adapters import VllmAdapters, adapting, inputs_of
 from server.vllm_decoder.options import EngineOptions, set_environment
 from server.vllm_decoder.pieces import as_pieces
 from server.vllm_decoder.sampling import sampling_params
 from server.vllm_decoder.scoring import first_tokens
-from server.vllm_decoder.starting import in_thread, profile_of, start
+from server.vllm_decoder.starting import in_thread, profile_of, reserve_rows, start
 from server.vllm_decoder.tokenizer import VllmTokenizer
 from server.vllm_decoder.tool_parsing import ToolParsing, VllmCallReader, check_parser
 
@@ -27,6 +28,7 @@ class VllmDecoder:
         self._profile = profile
         self._tokenizer = VllmTokenizer(engine.get_tokenizer())
         self._parsing = parsing
+        self._adapters: VllmAdapters | None = None
         self._probes = 0
 
     @classmethod
@@ -48,7 +50,13 @@ class VllmDecoder:
             engine, parsing = await in_thread(opened)
         except Exception as problem:
             raise EngineUnavailable(f"vLLM did not start: {type(problem).__name__}: {problem}") from problem
-        return cls(engine, profile_of(engine, options), parsing)
+        decoder = cls(engine, profile_of(engine, options, reserve_rows(options)), parsing)
+        try:
+            decoder._adapters = await adapting(engine, options)
+        except Exception as problem:
+            await decoder.close()
+            raise EngineUnavailable(f"adapters cannot be served: {problem}") from problem
+        return decoder
 
     @property
     def profile(self) -> ModelProfile:
@@ -68,8 +76,8 @@ class VllmDecoder:
         return self._parsing.reader(calling, streamed=streamed)
 
     @property
-    def adapters(self) -> None:
-        return None
+    def adapters(self) -> VllmAdapters | None:
+        return self._adapters
 
     async def decode(
         self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
@@ -78,14 +86,14 @@ class VllmDecoder:
         copies = limits.n if limits.temperature == 0 else 1
         marked = limits.parsed and self._parsing is not None and self._parsing.needs_special_tokens
         params = sampling_params(replace(limits, n=1) if copies > 1 else limits, special_tokens=marked)
-        inputs: dict[str, Any] = {"prompt_token_ids": list(prompt)}
-        if limits.cache_salt:
-            inputs["cache_salt"] = limits.cache_salt
-        outputs = self._engine.generate(inputs, params, request_id)
+        held = self._adapters.held(adapter) if self._adapters else None
+        inputs = inputs_of(prompt, limits.cache_salt, held)
+        lora = held.lora if held else None
+        outputs = self._engine.generate(inputs, params, request_id, lora_request=lora)
         try:
             async with aclosing(outputs):
                 async for output in outputs:
-                    for piece in as_pieces(output):
+                    for piece in as_pieces(output, skip=len(held.ids) if held else 0):
                         for copy in range(copies):
                             yield replace(piece, index=copy) if copies > 1 else piece
         except Exception as problem:
@@ -107,7 +115,10 @@ class VllmDecoder:
     ) -> list[float]:
         self._probes += 1
         name = f"score-{self._probes}"
-        return await first_tokens(self._engine, prompt, candidates, request_id=name, cache_salt=cache_salt)
+        held = self._adapters.held(adapter) if self._adapters else None
+        inputs = inputs_of(prompt, cache_salt, held)
+        lora = held.lora if held else None
+        return await first_tokens(self._engine, inputs, candidates, request_id=name, lora=lora)
 
     async def close(self) -> None:
         if self._engine.output_handler is not None:

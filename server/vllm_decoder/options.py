@@ -17,6 +17,21 @@ class EngineOptions:
     eager: bool | None = None
     gpu_memory_share: float = 0.8
     tool_parser: str | None = None  # name of one of vLLM's
+    max_loras: int = 0  # in one batch; 0: no LoRA
+    max_lora_rank: int = 16
+    live_loras: int | None = None  # in memory
+    soft_rows: int = 0  # tokens of all soft prompts that are loaded
+    prefix_rows: int = 0  # tokens of all prefixes that are loaded
+    rows_cache: str = ""  # folder for copies of models with room for them
+    guard_lora: bool = True  # off only to prove that the self-test finds the fault
+
+    @property
+    def loras_in_memory(self) -> int:
+        return max(self.live_loras or 4 * self.max_loras, self.max_loras)
+
+    @property
+    def reserved_rows(self) -> int:
+        return self.soft_rows + self.prefix_rows
 
 
 def set_environment(options: EngineOptions) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 from server.records import Piece, TokenLogprob
 
 
-def as_pieces(output: Any) -> list[Piece]:
+def as_pieces(output: Any, *, skip: int = 0) -> list[Piece]:
+    """`skip` tokens at the prompt's beginning are an adapter's, which nobody is shown."""
     prompt_logprobs = None
     if output.prompt_logprobs:
         rows = zip(output.prompt_token_ids, output.prompt_logprobs, strict=False)
-        prompt_logprobs = tuple(row and _logprob(token, row) for token, row in rows)
+        prompt_logprobs = tuple(row and _logprob(token, row) for token, row in rows)[skip:]
     pieces = []
     for choice in output.outputs:
         tokens = tuple(choice.token_ids)

@@ -1,15 +1,15 @@
 """Log-probabilities of given candidates, for labels and calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.errors import EngineUnavailable
 
 
 async def first_tokens(
-    engine: Any, prompt: tuple[int, ...], candidates: Sequence[int], *, request_id: str, cache_salt: str = ""
+    engine: Any, inputs: Mapping[str, Any], candidates: Sequence[int], *, request_id: str, lora: Any = None
 ) -> list[float]:
-    """ln p(candidate | prompt) for each candidate id, from one decoding step.
+    """ln p(candidate | inputs) for each candidate id, from one decoding step.
 
     Raises EngineUnavailable when the engine returns nothing.
     """
@@ -23,10 +23,7 @@ async def first_tokens(
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-    inputs: dict[str, Any] = {"prompt_token_ids": list(prompt)}
-    if cache_salt:
-        inputs["cache_salt"] = cache_salt
-    async for output in engine.generate(inputs, params, request_id):
+    async for output in engine.generate(inputs, params, request_id, lora_request=lora):
         found = output.outputs[0].logprobs[0]
         return [found[token].logprob for token in candidates]
     raise EngineUnavailable("the engine returned nothing for a scoring request")

@@ -5,11 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from server.models import folder_digest, served_name
 from server.profile import ModelProfile
 from server.vllm_decoder.options import EngineOptions, set_environment
+from server.vllm_decoder.rows import Rows, with_rows
 from server.vllm_decoder.sampling import own_sampling
 
 GIB = 2**30
@@ -29,9 +31,12 @@ def start(options: EngineOptions) -> Any:
     dtype: Any = options.dtype
     if dtype == "auto" and on_cpu:
         dtype = "float32"  # bfloat16 is emulated without AVX512-BF16: 5.4 times slower when measured
+    rows = reserve_rows(options)
     return AsyncLLM.from_engine_args(
         AsyncEngineArgs(
-            model=options.model,
+            model=str(rows.folder) if rows else options.model,
+            tokenizer=options.model,
+            **_adapting(options, rows),
             dtype=dtype,
             max_model_len=options.context_tokens,
             max_num_seqs=options.batch,
@@ -45,6 +50,44 @@ def start(options: EngineOptions) -> Any:
             **extra,
         )
     )
+
+
+def reserve_rows(options: EngineOptions) -> Rows | None:
+    """The model with room for soft prompts and prefixes; None where none is asked for.
+
+    Raises ValueError for a model that is no folder, or whose embedding cannot be found.
+    """
+    if not options.reserved_rows:
+        return None
+    if not Path(options.model).is_dir():
+        raise ValueError("engine.soft_rows needs engine.model to be a folder; download the model into one")
+    digest = folder_digest(options.model)
+    return with_rows(Path(options.model), options.reserved_rows, Path(options.rows_cache), digest)
+
+
+def _adapting(options: EngineOptions, rows: Rows | None) -> dict[str, Any]:
+    """Arguments that only adapters need."""
+    more: dict[str, Any] = {}
+    if options.max_loras or rows:
+        more["worker_extension_cls"] = "server.vllm_decoder.worker.AdapterWorker"
+    if options.max_loras:
+        more |= {
+            "enable_lora": True,
+            "max_loras": options.max_loras,
+            "max_lora_rank": options.max_lora_rank,
+            "max_cpu_loras": options.loras_in_memory,  # else max_loras, and a rotation reads the disk
+        }
+    if rows and options.prefix_rows:
+        from vllm.config import KVTransferConfig
+
+        more["disable_hybrid_kv_cache_manager"] = True
+        more["kv_transfer_config"] = KVTransferConfig(
+            kv_connector="PrefixConnector",
+            kv_connector_module_path="server.vllm_decoder.prefix",
+            kv_role="kv_both",
+            kv_connector_extra_config={"first": rows.first + options.soft_rows},
+        )
+    return more
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -68,7 +111,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await done
 
 
-def profile_of(engine: Any, options: EngineOptions) -> ModelProfile:
+def profile_of(engine: Any, options: EngineOptions, rows: Rows | None = None) -> ModelProfile:
     import vllm
     from vllm.platforms import current_platform
 
@@ -80,7 +123,7 @@ def profile_of(engine: Any, options: EngineOptions) -> ModelProfile:
         name=served_name(options.model),
         sha256=weights,
         context_tokens=config.max_model_len,
-        vocabulary=config.get_vocab_size(),
+        vocabulary=rows.first if rows else config.get_vocab_size(),  # reserved ids are nobody's to send
         engine="vllm",
         engine_version=vllm.__version__,
         dtype=dtype,

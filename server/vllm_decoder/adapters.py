@@ -1,0 +1,180 @@
+"""The engine's side of adapters: LoRA through vLLM's own slots, soft prompts and prefixes by reserved ids."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
+from server.loadables import Loadable
+from server.vllm_decoder.bank import Bank, BankFull
+from server.vllm_decoder.options import EngineOptions
+from server.vllm_decoder.selftest import prove_lora
+from server.vllm_decoder.starting import reserve_rows
+
+log = logging.getLogger("fewshot.adapters")
+WEIGHTS = ("weights.safetensors", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An adapter in the engine."""
+
+    adapter: Loadable
+    ids: tuple[int, ...] = ()  # that stand before a prompt
+    lora: Any = None
+
+
+class VllmAdapters:
+    """Loads into a running engine. `loras` at once in its memory; `bank` and `prefixes` are ranges of ids."""
+
+    def __init__(self, engine: Any, *, loras: int, bank: Bank | None, prefixes: Bank | None) -> None:
+        self._engine = engine
+        self._loras = loras
+        self._bank = bank
+        self._prefixes = prefixes
+        self._held: dict[str, Held] = {}
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        there = (("lora", self._loras), ("soft-prompt", self._bank), ("prefix", self._prefixes))
+        return frozenset(kind for kind, room in there if room)
+
+    def held(self, reference: str | None) -> Held | None:
+        """What a request on this adapter needs; None for the base.
+
+        Raises InvalidValue for one that is not loaded: nothing may answer in its place.
+        """
+        if reference is None:
+            return None
+        if reference not in self._held:
+            raise InvalidValue(f"the adapter {reference} is not in the engine", param="model")
+        return self._held[reference]
+
+    async def load(self, adapter: Loadable) -> None:
+        if adapter.reference in self._held:
+            return
+        held = await (self._load_lora(adapter) if adapter.kind == "lora" else self._load_rows(adapter))
+        self._held[adapter.reference] = held
+
+    async def unload(self, reference: str) -> None:
+        held = self._held.pop(reference, None)
+        if held is None:
+            return
+        if held.lora is not None:
+            await self._engine.remove_lora(held.lora.lora_int_id)
+            return
+        if held.adapter.kind == "prefix":
+            await self._call("drop_prefix", held.ids[0])
+        self._bank_of(held.adapter.kind).give_back(held.ids)
+
+    async def loaded(self) -> frozenset[str]:
+        there = await self._engine.list_loras() if self._loras else set()
+        return frozenset(
+            reference
+            for reference, held in self._held.items()
+            if held.lora is None or held.lora.lora_int_id in there
+        )
+
+    async def _load_lora(self, adapter: Loadable) -> Held:
+        from vllm.lora.request import LoRARequest
+
+        full = [reference for reference, held in self._held.items() if held.lora is not None]
+        if len(full) >= self._loras:
+            raise AdapterInUse(
+                f"the engine holds {len(full)} LoRA adapters, all it has room for; unload one of "
+                f"{', '.join(sorted(full)[:5])}, or raise engine.live_loras",
+                param="id",
+            )
+        request = LoRARequest(adapter.reference, adapter.number, str(adapter.folder))
+        try:
+            added = await self._engine.add_lora(request)
+        except Exception as problem:
+            raise self._refusal(adapter, problem) from problem
+        if not added or adapter.number not in await self._engine.list_loras():
+            raise InvalidValue(f"the engine did not take {adapter.reference}; its log says why", param="id")
+        return Held(adapter, lora=request)
+
+    async def _load_rows(self, adapter: Loadable) -> Held:
+        bank = self._bank_of(adapter.kind)
+        try:
+            ids = bank.take(adapter.length)
+        except BankFull as problem:
+            names = sorted(
+                reference for reference, held in self._held.items() if held.adapter.kind == adapter.kind
+            )
+            raise AdapterInUse(
+                f"{adapter.reference} needs {adapter.length} reserved rows together, {problem.free} are "
+                f"free; unload one of {', '.join(names[:5])}, or raise engine.soft_rows",
+                param="id",
+            ) from None
+        method = "load_prefix" if adapter.kind == "prefix" else "load_soft_rows"
+        file = next(adapter.folder / name for name in WEIGHTS if (adapter.folder / name).is_file())
+        try:
+            written = await self._call(method, str(file), ids[0])
+        except Exception as problem:
+            bank.give_back(ids)
+            raise self._refusal(adapter, problem) from problem
+        if written != adapter.length:
+            bank.give_back(ids)
+            raise InvalidValue(f"the engine took {written} of {adapter.length} rows", param="id")
+        return Held(adapter, ids=ids)
+
+    async def _call(self, method: str, *args: Any) -> int:
+        """Rows are spread over the ranks; a prefix is whole on each."""
+        results = await self._engine.collective_rpc(method, args=args)
+        return int(sum(results) if method == "load_soft_rows" else results[0])
+
+    def _bank_of(self, kind: str) -> Bank:
+        bank = self._prefixes if kind == "prefix" else self._bank
+        if bank is None:
+            raise InvalidValue(f"the engine was started without room for a {kind}", param="kind")
+        return bank
+
+    def _refusal(self, adapter: Loadable, problem: Exception) -> Exception:
+        if self._engine.errored:
+            return EngineUnavailable("the engine has died; it is not answering")
+        log.error("adapters: the engine refuses %s: %s", adapter.reference, problem)
+        return InvalidValue(
+            f"the engine refuses {adapter.reference}: its modules are not those that this engine can adapt, "
+            "or its files changed; the server's log has the engine's words",
+            param="id",
+        )
+
+
+def inputs_of(prompt: Sequence[int], salt: str, held: Held | None) -> dict[str, Any]:
+    """The engine's inputs for a prompt on an adapter.
+
+    Rows and prefixes go by ids that others may have had before, so the version is part of the salt, always.
+    """
+    ids = held.ids if held else ()
+    inputs: dict[str, Any] = {"prompt_token_ids": [*ids, *prompt]}
+    if held and ids:
+        salt = f"{salt}.{held.adapter.reference}"
+    return inputs | ({"cache_salt": salt} if salt else {})
+
+
+async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
+    """Make the engine ready for adapters, and prove it; None where there is to be room for none.
+
+    Raises LoraBroken, or what the engine raises.
+    """
+    rows = reserve_rows(options)
+    if not (options.max_loras or rows):
+        return None
+    if options.max_loras:
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cpu() and options.guard_lora:
+            await engine.collective_rpc("guard_lora")
+        await prove_lora(engine, Path(options.model), options.max_loras)
+    bank = prefixes = None
+    if rows:
+        await engine.collective_rpc("mask_soft_rows", args=(rows.first,))
+        bank = Bank(rows.first, options.soft_rows) if options.soft_rows else None
+        first, count = rows.first + options.soft_rows, options.prefix_rows
+        prefixes = Bank(first, count) if count else None
+    return VllmAdapters(
+        engine, loras=options.loras_in_memory * bool(options.max_loras), bank=bank, prefixes=prefixes
+    )

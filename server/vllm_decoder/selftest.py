@@ -1,0 +1,112 @@
+"""Proof at the start that requests beside LoRA requests get their own weights, and nobody else's.
+
+Every slot is filled with an adapter that changes much; then the base and all of them answer in one batch and
+must say what each says alone. The fault that this looks for gives no error, only wrong answers.
+"""
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TOKENS = 4
+TOLERANCE = 1e-2  # of a log-probability; the fault moves them by whole units
+FIRST_NUMBER = 2**30  # adapters of the book count from 1
+PROMPT = tuple(range(5, 17))
+Said = list[tuple[int, float]]  # token and its log-probability, a step each
+
+
+class LoraBroken(Exception):
+    """Answers differ by what is decided beside them; LoRA must not be switched on."""
+
+
+async def prove_lora(engine: Any, model: Path, slots: int) -> None:
+    """Raises LoraBroken. The engine holds no adapter before and after."""
+    from vllm.lora.request import LoRARequest
+
+    shapes = _attention_shapes(model)
+    with tempfile.TemporaryDirectory(prefix="fewshot-selftest-") as folder:
+        requests = []
+        for slot in range(slots):
+            path = Path(folder) / str(slot)
+            _write(path, shapes, seed=slot)
+            requests.append(LoRARequest(f"selftest-{slot}", FIRST_NUMBER + slot, str(path)))
+        base = await _say(engine, None, "alone")
+        try:
+            for request in requests:
+                await engine.add_lora(request)
+            alone = [await _say(engine, request, "alone") for request in requests]
+            beside = await asyncio.gather(*(_say(engine, one, "beside") for one in (*requests, None)))
+        finally:
+            for request in requests:
+                await engine.remove_lora(request.lora_int_id)
+        after = await _say(engine, None, "after")
+    if any(_same(one, base) for one in alone):
+        raise LoraBroken("an adapter of the self-test changed nothing, so it proves nothing")
+    for name, then, now in (
+        *((f"adapter {slot}", *pair) for slot, pair in enumerate(zip(alone, beside[:-1], strict=True))),
+        ("the base beside adapters", base, beside[-1]),
+        ("the base after adapters", base, after),
+    ):
+        if not _same(then, now):
+            raise LoraBroken(
+                f"{name} answered {now} and, alone, {then}: this build of vLLM mixes adapters up. Set "
+                "engine.max_loras = 0, or use another build"
+            )
+
+
+async def _say(engine: Any, lora: Any, when: str) -> Said:
+    from vllm import SamplingParams
+
+    params = SamplingParams(max_tokens=TOKENS, temperature=0.0, logprobs=0, detokenize=False, ignore_eos=True)
+    name = f"selftest-{lora.lora_int_id if lora else 'base'}-{when}"
+    inputs = {"prompt_token_ids": list(PROMPT), "cache_salt": name}
+    last: Any = None
+    async for output in engine.generate(inputs, params, name, lora_request=lora):
+        last = output.outputs[0]
+    return [(token, row[token].logprob) for token, row in zip(last.token_ids, last.logprobs, strict=True)]
+
+
+def _same(one: Said, other: Said) -> bool:
+    """Up to rounding: where two tokens are as probable, either may be drawn, and the rest differs."""
+    for (token, logprob), (also, beside) in zip(one, other, strict=True):
+        if abs(logprob - beside) > TOLERANCE:
+            return False
+        if token != also:
+            return True
+    return True
+
+
+def _attention_shapes(model: Path) -> dict[str, tuple[int, int]]:
+    """Layer name → (rows, columns) of every query projection; of all matrices where there are none."""
+    from safetensors import safe_open
+
+    found: dict[str, tuple[int, int]] = {}
+    for file in sorted(model.glob("*.safetensors")):
+        with safe_open(str(file), framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                if name.endswith(("q_proj.weight", "o_proj.weight")):
+                    rows, columns = tensors.get_slice(name).get_shape()
+                    found[name.removesuffix(".weight")] = (rows, columns)
+    if not found:
+        raise LoraBroken("no attention projections were found to prove LoRA on; set engine.max_loras = 0")
+    return found
+
+
+def _write(folder: Path, shapes: dict[str, tuple[int, int]], *, seed: int) -> None:
+    from safetensors.numpy import save_file
+
+    draw = np.random.default_rng(seed)
+    tensors = {}
+    for name, (rows, columns) in shapes.items():
+        a = draw.normal(size=(1, columns)) / np.sqrt(columns)
+        tensors[f"base_model.model.{name}.lora_A.weight"] = a.astype(np.float32)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = draw.normal(size=(rows, 1)).astype(np.float32)
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    modules = sorted({name.rsplit(".", 1)[-1] for name in shapes})
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 4, "bias": "none", "target_modules": modules}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
