@@ -1,0 +1,151 @@
+"""Served equals trained: vLLM on the processor against Hugging Face and peft, kinds mixed in one batch.
+
+A1, A2, A3, A6 and A7 of the acceptance list on a small random model; every adapter changes every answer.
+"""
+
+import asyncio
+
+import pytest
+
+from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
+from server.loadables import Loadable
+from server.records import Limits
+from server.vllm_decoder import EngineOptions, VllmDecoder
+from tests.server.adapters.reference import hf_answers, length_of, make_adapter, write_llama
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+PROMPTS = [[3, 17, 200, 44, 9], [5, 5, 5, 77, 301], list(range(40, 90))]
+TOKENS = 8
+TOLERANCE = 2e-3  # of a log-probability
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Model, adapters by name, and what Hugging Face says of each."""
+    from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig
+
+    folder = tmp_path_factory.mktemp("made")
+    model = write_llama(folder / "model")
+    adapters = {}
+    for seed in range(3):
+        lora = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=4 if seed == 2 else 8,
+            lora_alpha=16,
+            use_rslora=seed == 1,
+            target_modules=["q_proj", "v_proj", "o_proj", "down_proj"],
+        )
+        soft = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5 + seed)
+        adapters[f"lora{seed}"] = make_adapter(model, folder / f"lora{seed}", lora, seed=seed)
+        adapters[f"soft{seed}"] = make_adapter(model, folder / f"soft{seed}", soft, seed=seed, scale=0.3)
+    prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=32, prefix_projection=False)
+    adapters["prefix0"] = make_adapter(model, folder / "prefix0", prefix, seed=9, scale=0.7)
+    wanted = {name: hf_answers(model, path, PROMPTS, TOKENS) for name, path in adapters.items()}
+    wanted[None] = hf_answers(model, None, PROMPTS, TOKENS)
+    for number in range(len(PROMPTS)):
+        said = [tuple(answers[number][0]) for answers in wanted.values()]
+        assert len(set(said)) == len(said)  # or an answer would not tell who gave it
+    return model, adapters, wanted
+
+
+def options(model, tmp_path, **changes):
+    usual = {
+        "model": str(model),
+        "context_tokens": 256,
+        "batch": 16,
+        "kv_cache_bytes": 2**27,
+        "max_loras": 2,
+        "max_lora_rank": 8,
+        "live_loras": 3,
+        "soft_rows": 18,
+        "prefix_rows": 32,
+        "rows_cache": str(tmp_path / "rows"),
+    }
+    return EngineOptions(**(usual | changes))
+
+
+def loadable(name, path, number):
+    kind = {"l": "lora", "s": "soft-prompt", "p": "prefix"}[name[0]]
+    return Loadable(reference=name, number=number, kind=kind, folder=path, length=length_of(path))
+
+
+async def say(decoder, number, adapter, call):
+    limits = Limits(max_tokens=TOKENS, temperature=0.0, logprobs=20, ignore_eos=True)
+    tokens, logprobs = [], []
+    asked = decoder.decode(tuple(PROMPTS[number]), limits, request_id=call, adapter=adapter)
+    async for piece in asked:
+        tokens += piece.tokens
+        logprobs += piece.logprobs or ()
+    return tokens, logprobs
+
+
+def check(wanted, name, number, said):
+    tokens, logprobs = said
+    ids, steps = wanted[name][number]
+    assert tokens == ids, (name, number)
+    for token, logprob, step in zip(tokens, logprobs, steps, strict=True):
+        assert abs(logprob.logprob - step[token]) < TOLERANCE
+        ours = sorted((one.logprob for one in logprob.top[:20]), reverse=True)
+        theirs = sorted(step.values(), reverse=True)
+        assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < TOLERANCE
+
+
+async def served(decoder, adapters, wanted):
+    host = decoder.adapters
+    assert host.kinds == {"lora", "soft-prompt", "prefix"}
+    numbers = {name: number for number, name in enumerate(adapters, 1)}
+    for name, path in adapters.items():
+        await host.load(loadable(name, path, numbers[name]))
+    assert await host.loaded() == set(adapters)
+
+    async def everybody(round_):
+        asked = [(name, number) for name in wanted for number in range(len(PROMPTS))]
+        answers = await asyncio.gather(
+            *(say(decoder, number, name, f"{round_}-{name}-{number}") for name, number in asked)
+        )
+        for (name, number), said in zip(asked, answers, strict=True):
+            check(wanted, name, number, said)
+
+    for round_ in range(3):  # the later ones out of the prefix cache; three LoRAs turn on two slots
+        await everybody(round_)
+    with pytest.raises(AdapterInUse, match="live_loras"):
+        await host.load(loadable("lora9", adapters["lora0"], 90))
+    with pytest.raises(AdapterInUse, match="soft_rows"):
+        await host.load(loadable("soft9", adapters["soft0"], 91))
+    with pytest.raises(InvalidValue, match="not in the engine"):
+        await say(decoder, 0, "nobody", "nobody")
+    # Rows, slots and ids are used again by others, and nothing old comes out of the cache.
+    await host.unload("soft0")
+    await host.unload("lora0")
+    assert await host.loaded() == set(adapters) - {"soft0", "lora0"}
+    again = {"soft9": adapters["soft0"], "lora9": adapters["lora0"]}
+    for number, (name, path) in enumerate(again.items(), 50):
+        await host.load(loadable(name, path, number))
+        check(wanted, f"{name[:4]}0", 1, await say(decoder, 1, name, f"again-{name}"))
+    await host.unload("soft1")
+    await host.load(loadable("soft8", adapters["soft0"], 60))
+    check(wanted, "soft0", 0, await say(decoder, 0, "soft8", "other rows"))
+    bad = adapters["soft0"].parent / "bad"
+    with pytest.raises(InvalidValue, match="engine refuses"):
+        await host.load(Loadable(reference="bad", number=61, kind="lora", folder=bad, length=8))
+    check(wanted, None, 0, await say(decoder, 0, None, "still alive"))
+
+
+def test_every_kind_answers_as_it_was_trained_beside_all_others(made, tmp_path):
+    model, adapters, wanted = made
+
+    async def run():
+        decoder = await VllmDecoder.open(options(model, tmp_path))
+        try:
+            assert decoder.profile.vocabulary == 512
+            await served(decoder, adapters, wanted)
+        finally:
+            await decoder.close()
+
+    asyncio.run(run())
+
+
+def test_without_the_guard_the_engine_does_not_start(made, tmp_path):
+    model, _, _ = made
+    with pytest.raises(EngineUnavailable, match="mixes adapters up"):
+        asyncio.run(VllmDecoder.open(options(model, tmp_path, guard_lora=False, soft_rows=0, prefix_rows=0)))
