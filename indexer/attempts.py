@@ -42,7 +42,7 @@ def begin(
     """
     now = time.time()
     with writing(catalogue.engine) as connection:
-        _forget(connection, now)
+        connection.execute(sa.delete(attempts).where(_old(now)))
         earlier = _earlier(connection, caller, content, name) if name is not None or repeated else None
         if earlier is None:
             claim = str(ULID())
@@ -89,7 +89,16 @@ def _earlier(connection: sa.Connection, caller: str, content: str, name: str | N
     return connection.execute(query.order_by(attempts.c.begun_at.desc()).limit(1)).first()
 
 
-def _forget(connection: sa.Connection, now: float) -> None:
+def forget(catalogue: Catalogue) -> None:
+    """Drop the results whose time is over, which name things that may be gone."""
+    old = _old(time.time())
+    with catalogue.engine.connect() as connection:
+        if connection.execute(sa.select(attempts.c.id).where(old).limit(1)).first() is None:
+            return  # nothing to write, as nearly always
+    with writing(catalogue.engine) as connection:
+        connection.execute(sa.delete(attempts).where(old))
+
+
+def _old(now: float) -> sa.ColumnElement[bool]:
     unnamed = sa.and_(attempts.c.name.is_(None), attempts.c.begun_at < now - REPEATED_SECONDS)
-    named = attempts.c.begun_at < now - NAMED_SECONDS
-    connection.execute(sa.delete(attempts).where(sa.or_(unnamed, named)))
+    return sa.or_(unnamed, attempts.c.begun_at < now - NAMED_SECONDS)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from indexer import schema, uploads
+from indexer import attempts, schema, uploads
 from indexer.catalogue import Catalogue
 from indexer.chunking import Chunking
 from indexer.database import writing
@@ -85,6 +85,7 @@ class Backlog:
                     uploads.sweep(self._catalogue)
                     swept = True
                 uploads.expire(self._catalogue)
+                attempts.forget(self._catalogue)
                 wait = self._through()
             except Exception:  # nothing else would go on: the next look tries again
                 log.exception("the backlog of attached files was interrupted")

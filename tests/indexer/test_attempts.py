@@ -77,6 +77,9 @@ def test_results_are_kept_for_their_time_and_no_longer(catalogue, name, seconds)
     older(catalogue, seconds - 5)
     assert begin(catalogue, "a", "x", name=name, repeated=True).state == "done"
     older(catalogue, 10)
+    attempts.forget(catalogue)
+    with catalogue.engine.connect() as connection:
+        assert connection.execute(sa.select(table.c.result)).scalars().all() == []
     assert begin(catalogue, "a", "x", name=name, repeated=True).state == "yours"
 
 
