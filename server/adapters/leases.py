@@ -60,7 +60,9 @@ class BaseOnly:
     def hold(self, model: str, profile: ModelProfile) -> Lease:
         if model != profile.name:
             raise ModelNotFound(
-                f"the model {model[:200]!r} does not exist; this server has {profile.name!r}", param="model"
+                f"the model {model[:200]!r} does not exist; this server has {profile.name!r}; /v1/models "
+                "lists every name",
+                param="model",
             )
         return Lease(profile, nothing)
 

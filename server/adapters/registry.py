@@ -110,7 +110,8 @@ class Registry:
             )
         there = [profile.name, *self._aliases, *(f"{profile.name}:{name}" for name in self._fleet.live)]
         raise ModelNotFound(
-            f"the model {model[:200]!r} does not exist; this server has {', '.join(nearest(model, there))}",
+            f"the model {model[:200]!r} does not exist; this server has {', '.join(nearest(model, there))}; "
+            "/v1/models lists every name",
             param="model",
         )
 

@@ -84,7 +84,7 @@ def test_neither_of_two_tenants_learns_of_the_other(serve, folder):
 @pytest.mark.timeout(3600)
 def test_ten_thousand_calls_of_two_tenants_over_every_route(serve, folder):
     programs = run(serve, folder, 10_000, seed=20)
-    assert min(programs.calls.values()) > 100
+    assert min(programs.calls.values()) > 60
     assert set(programs.calls) == set(routes_of_the_app())
     closed = {route for route in programs.calls if programs.opened[route] < 10}
     assert closed == NEVER_OPEN | of_operators()
