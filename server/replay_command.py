@@ -10,6 +10,14 @@ import httpx
 from server.reaching import checked, server_for
 from server.settings import Settings
 
+NEUTRAL = {  # values that change nothing are not worth a line
+    "top_k": -1,
+    "min_p": 0,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "repetition_penalty": 1,
+    "stop": [],
+}
 AROUND = 40  # characters of context shown where two texts part
 
 
@@ -48,7 +56,8 @@ def print_record(record: Mapping[str, Any]) -> None:
     made_of, engine = record["fewshot"], record["engine"]
     template = made_of["template"]
     known = [str(engine.get(name, "?")) for name in ("name", "version", "device", "dtype")]
-    sampling = [f"{name} {value}" for name, value in made_of["sampling"].items() if value not in ([], None)]
+    used = made_of["sampling"].items()
+    sampling = [f"{name} {value}" for name, value in used if name not in NEUTRAL or value != NEUTRAL[name]]
     lines = {
         "outcome": record["outcome"] or "no reply was written down",
         "model": f"{made_of['model']['base']} {made_of['model']['base_sha256'][:12]}",

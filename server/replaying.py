@@ -80,7 +80,7 @@ async def remains_of(record: Record, parts: Parts, corpora: Corpora) -> Remains:
     chunks = await corpora.run(chunk_presence, record.chunks)
     return Remains(
         template=record.template is None or _digest(record.template, parts) == record.template_sha256,
-        demos=not record.demos or parts.demos.has(record.pool_sha256),
+        demos=record.pool_sha256 is None or parts.demos.has(record.pool_sha256),
         model=record.base_sha256 == parts.engine.decoder.profile.sha256,
         adapter=_adapter_is_loaded(record, parts),
         chunks=chunks,

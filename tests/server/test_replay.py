@@ -114,6 +114,22 @@ def test_a_record_shows_all_that_made_an_answer(serve):
     assert record["fewshot"]["sampling"]["seed"] == 7
 
 
+def test_examples_of_the_template_itself_need_no_pool(serve, tmp_path):
+    with serve(reply="x") as running:
+        turn = grounded(running)["id"]
+        running.parts.journal.wait()
+        with open_database(tmp_path / "journal.db").begin() as connection:
+            shown_then = connection.execute(sa.select(plans.c.demos)).scalar_one()
+            connection.execute(sa.update(plans).values(pool_sha256=None))
+        own = shown(running, turn).json()["available"]["demos"]
+        with open_database(tmp_path / "journal.db").begin() as connection:
+            connection.execute(sa.update(plans).values(pool_sha256="another"))
+        other = again(running, turn).json()
+    assert "template-1" in shown_then
+    assert own is True
+    assert codes(other) == ["demos"]
+
+
 def test_what_differs_is_named_with_its_place_and_its_reasons(serve):
     with served_by(serve, reply="Two minutes.") as running:
         turn = grounded(running)["id"]
