@@ -72,9 +72,7 @@ class Server(Section):
         9464, ge=0, le=65535, description="own loopback port of /metrics when host is not loopback"
     )
     openapi: bool = Field(True, description="serve /openapi.json")
-    cors_origins: Origins | None = Field(
-        None, description="sites whose pages may call from a browser: https://chat.example.org, … or *"
-    )
+    cors_origins: Origins | None = Field(None, description="sites whose pages may call from a browser, or *")
 
 
 class Auth(Section):
