@@ -34,7 +34,13 @@ class Standing(NamedTuple):
 
 
 def begin(
-    catalogue: Catalogue, caller: str, content: str, *, name: str | None = None, repeated: bool = False
+    catalogue: Catalogue,
+    caller: str,
+    content: str,
+    *,
+    name: str | None = None,
+    repeated: bool = False,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> Standing:
     """Claim the attempt. `content` is a digest of what is asked for.
 
@@ -53,7 +59,7 @@ def begin(
             return Standing("other")
         if earlier.done_at is not None:
             return Standing("done", earlier.id, earlier.result)
-        if now - earlier.begun_at < LEASE_SECONDS:
+        if now - earlier.begun_at < lease_seconds:
             return Standing("running", earlier.id)
         taken = sa.update(attempts).where(attempts.c.id == earlier.id)
         connection.execute(taken.values(begun_at=now))

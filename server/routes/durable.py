@@ -39,7 +39,14 @@ Work = Callable[[Attempt], Awaitable[Response]]
 H = TypeVar("H", bound=Callable[..., Awaitable[Response]])
 
 
-async def once(request: Request, key: Key, content: Callable[[], Awaitable[bytes]], work: Work) -> Response:
+async def once(
+    request: Request,
+    key: Key,
+    content: Callable[[], Awaitable[bytes]],
+    work: Work,
+    *,
+    lease_seconds: float = attempts.LEASE_SECONDS,
+) -> Response:
     """The answer of `work`, or that of the attempt which this one repeats.
 
     By Idempotency-Key for a day; else, where the client says that it repeats itself, by the content of what
@@ -53,9 +60,16 @@ async def once(request: Request, key: Key, content: Callable[[], Awaitable[bytes
     what = f"{request.method} {request.url.path}\0".encode() + await content()
     digest = hashlib.sha256(what).hexdigest()
     while True:
-        standing = await corpora.run(attempts.begin, key.prefix, digest, name=name, repeated=bool(count))
+        standing = await corpora.run(
+            attempts.begin,
+            key.prefix,
+            digest,
+            name=name,
+            repeated=bool(count),
+            lease_seconds=lease_seconds,
+        )
         if standing.state == "yours":
-            return await _done(corpora, standing, work)
+            return await _done(corpora, standing, work, lease_seconds / 4)
         if standing.state == "done" and standing.result is not None:
             return _told(standing.result)
         if standing.state == "other":
@@ -104,9 +118,9 @@ def digest_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-async def _done(corpora: Corpora, standing: attempts.Standing, work: Work) -> Response:
+async def _done(corpora: Corpora, standing: attempts.Standing, work: Work, renewed_every: float) -> Response:
     try:
-        async with _alive(corpora, standing.id):
+        async with _alive(corpora, standing.id, renewed_every):
             response = await work(Attempt(standing.id, standing.again))
     except Exception:
         await corpora.run(attempts.abandon, standing.id)
@@ -118,12 +132,12 @@ async def _done(corpora: Corpora, standing: attempts.Standing, work: Work) -> Re
 
 
 @asynccontextmanager
-async def _alive(corpora: Corpora, claim: str) -> AsyncGenerator[None]:
+async def _alive(corpora: Corpora, claim: str, every_seconds: float) -> AsyncGenerator[None]:
     """Until the block is left, others hear that the attempt still runs."""
 
     async def tell() -> None:
         while True:
-            await asyncio.sleep(attempts.LEASE_SECONDS / 4)
+            await asyncio.sleep(every_seconds)
             await corpora.run(attempts.renew, claim)
 
     telling = asyncio.create_task(tell())

@@ -15,7 +15,6 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-import indexer.attempts
 from indexer.attempts import LEASE_SECONDS
 from indexer.catalogue import Catalogue
 from indexer.database import writing
@@ -126,8 +125,7 @@ def test_a_decision_about_adapters_that_is_sent_twice_is_one_step(serve, folder)
         assert (broken.status_code, mended.status_code) == (400, 200)
 
 
-def test_an_attempt_says_that_it_runs_for_as_long_as_it_does(serve, folder, monkeypatch):
-    monkeypatch.setattr(indexer.attempts, "LEASE_SECONDS", 1.0)
+def test_an_attempt_says_that_it_runs_for_as_long_as_it_does(folder):
     begun = []
 
     async def slow(_):
@@ -152,9 +150,9 @@ def test_an_attempt_says_that_it_runs_for_as_long_as_it_does(serve, folder, monk
     )
 
     async def both():
-        first = asyncio.create_task(once(request, LOCAL, of_json(b"{}"), slow))
+        first = asyncio.create_task(once(request, LOCAL, of_json(b"{}"), slow, lease_seconds=1.0))
         await asyncio.sleep(0.3)
-        return await asyncio.gather(first, once(request, LOCAL, of_json(b"{}"), slow))
+        return await asyncio.gather(first, once(request, LOCAL, of_json(b"{}"), slow, lease_seconds=1.0))
 
     answers = asyncio.run(both())
     corpora.close()
