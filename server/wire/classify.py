@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 
 from prompts.records import Calibration
 from server.classifying import Classification, Labelled, Labels
+from server.errors import InvalidValue
 from server.label_scoring import Way
 from server.records import Turn, Wishes
 from server.wire.fields import CLASSIFY
@@ -51,6 +52,11 @@ class ClassifyRequest(Wire):
 def read_classify(body: bytes, context: Context) -> Classification:
     """Raises InvalidValue, MissingParameter or UnsupportedParameter with `param`."""
     asked, ignored = read_body(body, ClassifyRequest, CLASSIFY, context.unknown_fields)
+    if asked.model in context.aliases:
+        raise InvalidValue(
+            f"'model': {asked.model} is an alias, which answers questions; labels are asked of a model.",
+            param="model",
+        )
     unit = unit_of(context, unit=asked.unit, safety=None, user=asked.user, metadata=asked.metadata)
     turn = Turn(
         id=context.id,

@@ -190,3 +190,11 @@ def test_a_server_with_an_alias_that_cannot_work_does_not_start(tmp_path):
     assert done.returncode == 78
     assert "aliases.a" in done.stderr
     assert "nowhere" in done.stderr
+
+
+def test_labels_are_asked_of_a_model_not_of_an_alias(serve):
+    with serve(aliases=[FACTS]) as running:
+        body = {"model": "facts-bot", "template": "question-type", "input": "How far is the moon?"}
+        refused = httpx.post(f"{running.url}/v1/classify", json=body)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
+        assert "facts-bot is an alias" in refused.json()["error"]["message"]
