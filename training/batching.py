@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from training.records import Batch
 
 Lengths = NDArray[np.int64]
+WIDTH = (
+    32  # rows are padded to a multiple: few shapes, or a card's allocator asks for new memory at every step
+)
 _POOL = 50  # batches are sorted by length within so many of them, and mixed otherwise
 
 
@@ -44,7 +47,7 @@ def plan(lengths: Lengths, batch_tokens: int, batch_texts: int, seed: int | None
 
 
 def padded(rows: Sequence[Sequence[int]], pad_id: int, at: tuple[int, ...]) -> Batch:
-    longest = max(len(row) for row in rows)
+    longest = width(max(len(row) for row in rows))
     ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)
     for number, row in enumerate(rows):
@@ -53,12 +56,17 @@ def padded(rows: Sequence[Sequence[int]], pad_id: int, at: tuple[int, ...]) -> B
     return Batch(torch.from_numpy(ids), torch.from_numpy(mask), at)
 
 
+def width(tokens: int) -> int:
+    """What a row of so many tokens is padded to, in a batch whose longest it is."""
+    return -(-tokens // WIDTH) * WIDTH if tokens > 1 else tokens
+
+
 def _cut(order: Lengths, lengths: Lengths, batch_tokens: int, batch_texts: int) -> list[tuple[int, ...]]:
     """`order` runs from long to short, so the first of a batch is its longest."""
     cut: list[tuple[int, ...]] = []
     start = 0
     while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
+        longest = width(max(1, int(lengths[order[start]])))
         count = max(1, min(batch_texts, batch_tokens // longest))
         cut.append(tuple(int(one) for one in order[start : start + count]))
         start += count

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from training.backbone import Backbone, pooled
 from training.batching import batches
+from training.data import drawn
 from training.finetuning import Texts, labels_of, scored
 from training.inputs import FORWARD_TOKENS, casting
 from training.memory import peak_bytes, reset_peak
@@ -65,13 +66,16 @@ def vectors(texts: Texts, layers: Sequence[Layer]) -> Vectors:
 
 def choose_layer(texts: Texts, found: Vectors) -> tuple[Layer, int]:
     """The layer whose logistic regression is best on the validation part, and how many were tried."""
-    wanted = labels_of(texts.split.train)[:LAYER_ROWS], labels_of(texts.split.valid)
-    best = max(
-        found.train,
-        key=lambda layer: _fitted_lr(found.train[layer][:LAYER_ROWS], wanted[0], 0.01).score(
-            found.valid[layer], wanted[1]
-        ),
-    )
+    split = texts.split
+    place = {id(one): at for at, one in enumerate(split.train)}
+    some = [place[id(one)] for one in drawn(split.train, LAYER_ROWS)]  # files are often sorted by label
+    truth, valid_truth = [split.train[at].label for at in some], labels_of(split.valid)
+
+    def score(layer: Layer) -> float:
+        fitted = _fitted_lr(found.train[layer][some], truth, 0.01)
+        return float(fitted.score(found.valid[layer], valid_truth))
+
+    best = max(found.train, key=score)
     return best, len(found.train)
 
 

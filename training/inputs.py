@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.backbone import Backbone, pooled
-from training.batching import Lengths, batches, padded
+from training.batching import Lengths, batches, padded, width
 from training.records import Pooling
 
 FORWARD_TOKENS = {"cpu": 8_192, "cuda": 131_072}  # of a batch without gradients
@@ -77,7 +77,7 @@ class States(NamedTuple):
         device = self.flat.device
         rows = torch.as_tensor(list(at), device=device)
         start, length = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        place = torch.arange(int(self.lengths[list(at)].max()), device=device)
+        place = torch.arange(width(int(self.lengths[list(at)].max())), device=device)
         mask = place < length.unsqueeze(1)
         index = (start.unsqueeze(1) + place).clamp(max=len(self.flat) - 1)
         return self.flat[index] * mask.unsqueeze(-1), mask.long()

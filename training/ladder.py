@@ -12,17 +12,19 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from prompts.records import Template
 from training import pace
 from training.backbone import Backbone, base_digest
 from training.errors import TrainingRefused
 from training.features import Layer, Vectors, choose_layer, classify, layers_of, vectors
 from training.finetuning import Texts, finetune, settings_for
-from training.prompting import LabelScorer, Rows, Shots, asked, prompted, template_for
+from training.prompting import Asked, LabelScorer, Rows, Shots, asked, prompted, template_for
 from training.records import Cost, Family, Row, Run, Split
 from training.rungs import Rung, chosen, rungs
 
@@ -73,7 +75,6 @@ class Ladder:
         self.split = split
         self._texts: dict[Family, Texts] = {}
         self._vectors: dict[Family, tuple[Vectors, Layer]] = {}
-        self._scorer: LabelScorer | None = None
         if order.minutes is not None:
             self._fit_budget(order.minutes * 60)
 
@@ -138,14 +139,17 @@ class Ladder:
         return [run]
 
     def _prompted(self, rung: Rung, seed: int) -> list[Run]:
-        if self._scorer is None:
-            self._scorer = LabelScorer(self.backbones["decoder"].folder, self._order.device)
-            near: Family = "encoder" if "encoder" in self.backbones else "decoder"
-            wanted = any(one.method == "nearest" for one in self.rungs)
-            self._asked = asked(self._scorer, self.split, self._unit_rows(near) if wanted else None)
-            self._template = template_for(self.split, self._order.template)
+        scorer, given, template = self._prompting
         shots = Shots(rung.method, rung.options.get("k", 0))  # type: ignore[arg-type]
-        return list(prompted(self._scorer, self._asked, self._template, shots, rung=rung.name, seed=seed))
+        return list(prompted(scorer, given, template, shots, rung=rung.name, seed=seed))
+
+    @cached_property
+    def _prompting(self) -> tuple[LabelScorer, Asked, Template]:
+        scorer = LabelScorer(self.backbones["decoder"].folder, self._order.device)
+        near: Family = "encoder" if "encoder" in self.backbones else "decoder"
+        wanted = any(one.method == "nearest" for one in self.rungs)
+        given = asked(scorer, self.split, self._unit_rows(near) if wanted else None)
+        return scorer, given, template_for(self.split, self._order.template)
 
     def _texts_of(self, family: Family) -> Texts:
         if family not in self._texts:

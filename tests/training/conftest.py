@@ -30,7 +30,7 @@ def bases(tmp_path_factory) -> dict[str, Path]:
     )
     torch.manual_seed(3)
     sizes = {"vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
-    encoder = BertModel(BertConfig(**sizes, intermediate_size=64, max_position_embeddings=64, pad_token_id=0))
+    encoder = BertModel(BertConfig(**sizes, intermediate_size=64, max_position_embeddings=96, pad_token_id=0))
     decoder = LlamaForCausalLM(
         LlamaConfig(
             **sizes,
@@ -62,5 +62,6 @@ def reviews(tmp_path_factory) -> Path:
         return json.dumps({"id": f"{part}-{number}", "text": " ".join(words), "label": ["neg", "pos"][label]})
 
     for part, count in (("train", 240), ("test", 80)):
-        (folder / f"{part}.jsonl").write_text("\n".join(row(part, number) for number in range(count)) + "\n")
+        rows = sorted((row(part, number) for number in range(count)), key=lambda one: '"pos"' in one)
+        (folder / f"{part}.jsonl").write_text("\n".join(rows) + "\n")  # by label, as such files often are
     return folder

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.backbone import Backbone
-from training.batching import plan
+from training.batching import plan, width
 from training.data import read_split
 from training.errors import BaseRefused
 from training.features import choose_layer, classify, layers_of, vectors
@@ -142,4 +142,4 @@ def test_a_plan_holds_every_row_once_and_keeps_to_its_sizes(seed):
     cut = plan(lengths, 300, 16, seed)
     assert sorted(at for batch in cut for at in batch) == list(range(500))
     assert all(len(batch) <= 16 for batch in cut)
-    assert all(max(lengths[list(batch)]) * len(batch) <= 300 or len(batch) == 1 for batch in cut)
+    assert all(width(max(lengths[list(batch)])) * len(batch) <= 300 or len(batch) == 1 for batch in cut)
