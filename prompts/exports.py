@@ -68,6 +68,8 @@ class Guards:
             return "its caller keeps it out of training"
         if row.get("failed") or row.get("cancelled"):
             return "no whole answer"
+        if not row["outputs"] or not row["outputs"][0].strip():
+            return "no words in the answer"
         question = question_of(row)
         if not question:
             return "no question"

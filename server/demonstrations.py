@@ -57,7 +57,8 @@ class PoolDemos:
         if count == 0:
             return NONE
         pool = self._named(template.dynamic)
-        policy = template.dynamic if template.dynamic.strategy != "none" else DemoPolicy(strategy="nearest")
+        own = template.dynamic
+        policy = own if own.strategy != "none" else DemoPolicy(strategy="nearest", pool=own.pool)
         picked = await asyncio.to_thread(self._follow, pool, replace(policy, count=count), question)
         return picked if template.labels is None else _labelled(picked, template.labels)
 

@@ -1,5 +1,6 @@
 """Judges the running experiment by the journal: for reports, and every few seconds for a verdict."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from server.schema import exposures
 if TYPE_CHECKING:  # scipy takes seconds to import: only once there is something to judge
     from prompts.analysis.verdict import Judgement, Seen
 
+log = logging.getLogger("fewshot.experiments")
 SETTLE_SECONDS = 1.0  # a row may still be on its way to the disk
 OVERLAP_SECONDS = 60.0  # exposures of several replicas are committed in another order than they were made
 UNITS_AT_ONCE = 400
@@ -100,7 +102,28 @@ class Evaluator:
             self._log.record_verdict(
                 experiment.name, judged.verdict.finding, judged.verdict.reason, found_digest(report)
             )
+        elif experiment.mode == "thompson":
+            self._open_phase(running, memory)
         return judged
+
+    def _open_phase(self, running: Logged, memory: _Memory) -> None:
+        """Move a bandit's weights once its phase has enough closed units."""
+        from prompts.analysis.bandit import LEAST_UNITS, phase_seed, thompson_weights
+
+        experiment = running.experiment
+        closed = memory.outcomes[experiment.decide.primary]
+        if sum(one.phase == experiment.phase for one in closed) < LEAST_UNITS:
+            return
+        names = [arm.name for arm in experiment.arms]
+        values = [[one.value for one in closed if one.arm == name] for name in names]
+        weights = thompson_weights(
+            [sum(own) for own in values],
+            [len(own) for own in values],
+            seed=phase_seed(experiment.salt, experiment.phase),
+        )
+        told = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+        if self._log.open_phase(experiment.name, told, after=experiment.phase):
+            log.warning("experiment %s: phase %d opens", experiment.name, experiment.phase + 1)
 
     def _read_exposures(self, memory: _Memory) -> bool:
         """Units that are new; whether there are any."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from prompts.experiment_records import Experiment, UnitKind
 from prompts.experiments import assign
 from prompts.records import Template
+from server.enrolment import Enrolment
 from server.recipes import NOBODY, Meeting, Recipe
 from server.records import Turn
 
@@ -24,6 +25,7 @@ class Running:
     experiment: Experiment
     recipes: Mapping[str, Recipe]
     varies: frozenset[str]  # what a request may not set itself and still count
+    enrolment: Enrolment | None = None  # a bandit's: weights move, units do not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class Experiments:
     in_force: InForce = field(default_factory=InForce)
 
     def meet(self, turn: Turn) -> Meeting:
-        """The recipe for this request, and whether it counts. Pure, with nothing stored."""
+        """The recipe for this request, and whether it counts. Pure, with nothing stored but for bandits."""
         now = self.in_force
         default = now.default
         if default is None and now.running is None:
@@ -58,9 +60,13 @@ class Experiments:
             return served
         if not all(has_place(recipe.template, turn) for recipe in running.recipes.values()):
             return served  # decided alike for every arm, or the arms would get different requests
-        met = assign(experiment, unit)
+        met = assign(
+            experiment, unit, running.enrolment.seen(turn.tenant, unit) if running.enrolment else None
+        )
         if not met.enrolled:
             return served
+        if running.enrolment is not None:
+            running.enrolment.keep(turn.tenant, unit, met)
         falls_back = experiment.arm(met.arm).on_failure == "control" and met.arm != experiment.control
         return Meeting(
             recipe=running.recipes[met.arm],
@@ -91,6 +97,8 @@ def has_place(template: Template, turn: Turn) -> bool:
         return False
     if turn.wishes.demos and not template.takes_demos:
         return False
+    if turn.calls and template.layout.format == "plain":
+        return False
     if template.layout.format == "plain" and turn.calls:
         return False
     return template.takes_instructions or all(message.role != "system" for message in turn.messages)
@@ -100,7 +108,7 @@ def as_served(turn: Turn, recipe: Recipe) -> Turn:
     """The request with what the recipe says where it says nothing itself."""
     own = recipe.retrieval
     search = turn.search
-    if own.store and not search.stores and recipe.template.takes_sources:
+    if own.store and not search.stores and not search.off and recipe.template.takes_sources:
         search = replace(search, stores=(own.store,))
     if own.rerank is not None:
         search = replace(search, rerank=search.rerank and own.rerank)

@@ -13,6 +13,7 @@ from prompts.experiment_files import parse_experiment
 from prompts.experiment_records import Arm, Experiment
 from prompts.experiments import freeze
 from prompts.templates import Library
+from server.enrolment import Enrolment
 from server.errors import InvalidValue
 from server.evaluating import Evaluator
 from server.experiment_book import Book
@@ -38,6 +39,7 @@ class Follower:
         folder: Path | None = None,
         *,
         has_adapter: Callable[[str], bool] = lambda _: False,
+        enrolment: Callable[[str], Enrolment] | None = None,
     ) -> None:
         self._book = book
         self._experiments = experiments
@@ -45,6 +47,8 @@ class Follower:
         self._demos = demos
         self._folder = folder
         self._has_adapter = has_adapter
+        self._open_enrolment = enrolment  # by the name of an experiment; without it bandits are refused
+        self._enrolment: tuple[str, Enrolment] | None = None
         self._seen: dict[Path, Signature] = {}
         self._refused: dict[Path, str] = {}
         self._version: tuple[int, int, int] | None = None
@@ -96,6 +100,8 @@ class Follower:
             log.warning("experiment %s: %s is in force, ramp %g", experiment.name, path.name, experiment.ramp)
 
     def _follow(self) -> None:
+        if self._enrolment is not None:
+            self._enrolment[1].refresh()
         if self._version == self._book.version():
             return
         book = self._book.read()
@@ -109,10 +115,27 @@ class Follower:
         if running is not None:
             recipes = self._recipes(running.experiment)
             enrolling = Running(
-                experiment=running.experiment, recipes=recipes, varies=varied(recipes.values())
+                experiment=running.experiment,
+                recipes=recipes,
+                varies=varied(recipes.values()),
+                enrolment=self._enrolled(running.experiment),
             )
             default = default or recipes[running.experiment.control]
         return InForce(running=enrolling, default=default or None)
+
+    def _enrolled(self, experiment: Experiment) -> Enrolment | None:
+        """Of a bandit: who was enrolled so far."""
+        if experiment.mode != "thompson":
+            self._enrolment = None
+            return None
+        if self._open_enrolment is None:
+            raise ExperimentInvalid(
+                experiment.name, ["mode = 'thompson' needs a journal that knows who was enrolled"]
+            )
+        if self._enrolment is None or self._enrolment[0] != experiment.name:
+            self._enrolment = experiment.name, self._open_enrolment(experiment.name)
+            self._enrolment[1].refresh()
+        return self._enrolment[1]
 
     def _recipe(self, book: Book, reference: str) -> Recipe:
         name, _, arm = reference.partition("/")

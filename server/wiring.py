@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,14 +16,11 @@ from indexer.embedders import Embedders
 from indexer.embedding import open_embedder
 from indexer.reranking import open_reranker
 from indexer.sandbox import Sandbox, servers_here
-from indexer.seams import Embedder, Reranker
+from indexer.seams import Reranker
 from indexer.search import Searcher
 from indexer.vectors.cuda import open_card
 from prompts.calibrator import read_all
-from prompts.demos import Pool
-from prompts.pools import MANIFEST, open_pool
 from prompts.templates import Library
-from prompts.vectors import evened
 from server.adapters.base import read_base
 from server.adapters.book import Book
 from server.adapters.intake import Bounds
@@ -36,20 +32,22 @@ from server.app import Opened, Options
 from server.auth import Door
 from server.corpora import Corpora
 from server.deciding import Desk
-from server.demonstrations import PoolDemos, with_static
+from server.demonstrations import with_static
 from server.echo_decoder import ECHO
 from server.embedding_service import EmbeddingService
 from server.engine import Engine
+from server.enrolment import Enrolment
 from server.evaluating import Evaluator
 from server.experiment_log import ExperimentLog
 from server.experiments import Experiments
 from server.feedback import Feedback
 from server.following import Follower, following
-from server.journal import Journal
+from server.journal import Journal, unit_key
 from server.keys import Keys, read_secret
 from server.metrics import Metrics
 from server.models import locate, served_name
 from server.pipeline import Parts
+from server.pool_opening import open_demos
 from server.quotas import Quotas, Rates
 from server.records import Sampling
 from server.retrieval import IndexRetriever
@@ -101,13 +99,19 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             queue=server.queue,
             deadline_seconds=server.deadline_seconds,
         )
-        demos = _demos(settings, embedders, embedder)
+        demos = open_demos(settings, embedders, embedder)
         library = with_static(library, demos)
         experiments = Experiments()
         book = ExperimentLog(database)
         adapter_book = Book(database, paths.data / "adapters")
         follower = Follower(
-            book, experiments, library, demos, paths.experiments, has_adapter=adapter_book.has
+            book,
+            experiments,
+            library,
+            demos,
+            paths.experiments,
+            has_adapter=adapter_book.has,
+            enrolment=lambda name: Enrolment(database, name, partial(unit_key, secret)),
         )
         follower.start()
         shelf = open_shelf(settings)
@@ -265,36 +269,3 @@ def _door(settings: Settings, database: sa.Engine, secret: bytes) -> Door:
 
 def _reranker(folder: str | None) -> Reranker | None:
     return open_reranker(Path(folder).expanduser()) if folder else None
-
-
-def _demos(settings: Settings, embedders: Embedders, embedder: Embedder) -> PoolDemos:
-    paths, knobs = settings.paths, settings.demos
-    files = {} if paths.pools is None else pool_files(paths.pools)
-    if paths.demos is None and not files:
-        return PoolDemos(None)
-    if knobs.embedder is not None:
-        embedder = open_embedder(knobs.embedder, paths.cache / "models")
-    embed = evened(embedder.passages, knobs.poolings)
-
-    digest = embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}"
-
-    def load(file: Path, cache: Path) -> Pool:
-        known: dict[str, Any] = {"embed": embed, "embedder": digest, "cache": cache}
-        if (file.parent / MANIFEST).is_file():  # of `fewshot prompts pool build`
-            return open_pool(file.parent, **known, label_weight=knobs.label_weight)
-        return Pool.load(file, **known, label_weight=knobs.label_weight)
-
-    cache = paths.data / "pools"
-    pools = {name: load(file, cache / name) for name, file in files.items()}
-    shared = knobs.embedder is None and knobs.poolings == 1  # the search's vector of the question serves here
-    return PoolDemos(
-        None if paths.demos is None else load(paths.demos, cache),
-        partial(embedders.query, embedder) if shared else None,
-        pools,
-    )
-
-
-def pool_files(folder: Path) -> dict[str, Path]:
-    """`name@version` to file, of a folder laid out as `<name>/<version>/demos.jsonl`."""
-    found = sorted(folder.glob("*/*/demos.jsonl"))
-    return {f"{file.parent.parent.name}@{file.parent.name}": file for file in found}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prompts.experiment_records import Experiment, Outcome
+from prompts.experiment_records import Experiment, Outcome, Phase
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+LAG_SECONDS = 5.0  # within which every replica has followed to the next phase
+NO_ENDS: Mapping[int, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,18 @@ class Blocks:
         return len(self.closed_at)
 
 
-def blocks_of(experiment: Experiment, outcomes: Sequence[Outcome], now: float) -> Blocks:
-    """A block closes when every arm has `block_units` newly closed units; in a bandit, when its phase does.
+def phase_ends(phases: Sequence[Phase], window_hours: float) -> Mapping[int, float]:
+    """When the last window of each phase but the newest has closed for certain."""
+    return {
+        phase.number: after.started + LAG_SECONDS + window_hours * 3600 for phase, after in pairwise(phases)
+    }
+
+
+def blocks_of(
+    experiment: Experiment, outcomes: Sequence[Outcome], now: float, ends: Mapping[int, float] = NO_ENDS
+) -> Blocks:
+    """A block closes when every arm has `block_units` newly closed units; in a bandit, when its phase does:
+    at the time that `ends` gives it.
 
     Blocks never reach across phases: the arms' shares would then follow the base rate.
     """
@@ -43,15 +57,13 @@ def blocks_of(experiment: Experiment, outcomes: Sequence[Outcome], now: float) -
     order = sorted(range(len(outcomes)), key=lambda at: (outcomes[at].closed_at, outcomes[at].unit))
     found: list[tuple[float, int, list[int]]] = []
     if experiment.mode == "thompson":
-        newest = max((outcome.phase for outcome in outcomes), default=0)
-        newest = max(newest, experiment.phase)
         by_phase: dict[int, list[int]] = {}
         for at in order:
             by_phase.setdefault(outcomes[at].phase, []).append(at)
         found = [
-            (outcomes[members[-1]].closed_at, phase, members)
+            (ends[phase], phase, members)
             for phase, members in by_phase.items()
-            if phase < newest and outcomes[members[-1]].closed_at <= now
+            if ends.get(phase, float("inf")) <= now
         ]
     else:
         least = experiment.decide.block_units

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from prompts.analysis.best_arm import best_rate
-from prompts.analysis.blocks import Blocks, blocks_of
+from prompts.analysis.blocks import Blocks, blocks_of, phase_ends
 from prompts.analysis.effects import Effect, effect
 from prompts.analysis.shares import Shares, shares_of
 from prompts.experiment_records import Experiment, Outcome, Phase
@@ -89,7 +89,10 @@ def judge_outcomes(
 ) -> Judgement:
     """The same for what is known already: `exposed` are all units, `heard` those that gave feedback."""
     phases = tuple(phases)
-    blocks = {name: blocks_of(experiment, outcomes[name], now) for name in experiment.metrics}
+    blocks = {
+        name: blocks_of(experiment, outcomes[name], now, phase_ends(phases, metric.window_hours))
+        for name, metric in experiment.metrics.items()
+    }
     rivals = [arm.name for arm in experiment.arms if arm.name != experiment.control]
     effects = {
         (name, arm): effect(experiment, metric, arm, blocks[name], outcomes[name])

@@ -10,12 +10,14 @@ from prompts.experiment_files import parse_experiment
 from prompts.experiments import assign
 from prompts.templates import Library
 from server.demonstrations import PoolDemos
+from server.enrolment import Enrolment
 from server.errors import ExperimentState, NotFound
 from server.experiment_log import ExperimentLog
 from server.experiments import Experiments
 from server.following import Follower
 from tests.server.live_experiments import live
 from tests.server.samples import ask
+from tests.server.traffic import logged
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -34,7 +36,10 @@ def replica(tmp_path, folder):
 
     def follower(where=folder):
         book = ExperimentLog(open_database(tmp_path / "journal.db"))
-        return Follower(book, Experiments(), Library.load(), PoolDemos(None), where), book
+        engine = book._engine
+        enrolment = lambda name: Enrolment(engine, name, lambda tenant, unit: unit)  # noqa: E731
+        made = Follower(book, Experiments(), Library.load(), PoolDemos(None), where, enrolment=enrolment)
+        return made, book
 
     return follower
 
@@ -252,3 +257,48 @@ def test_an_arm_that_fails_may_fall_back_and_still_counts(serve, folder, tmp_pat
         for user in users:
             told = asked(running.client(), user).parse().fewshot
             assert (told["arm"], told["served"]) == (assign(experiment, user).arm, "shots/plain")
+
+
+BANDIT = ("ramp = 1.0", 'ramp = 1.0\nmode = "thompson"\nslice = 0.2')
+
+
+def test_a_bandits_units_keep_their_arm_when_its_weights_move_also_on_other_replicas(
+    replica, folder, tmp_path
+):
+    (folder / "shots.toml").write_text(live(BANDIT))
+    first, book = replica()
+    first.start()
+    experiment = book.read().running.experiment
+    logged(book._engine, experiment, start=time.time(), users=60, solved={"plain": 0.5, "shown": 0.9})
+    users = [f"user-{number}" for number in range(60)]
+    before = {user: meets(first, user=user).recipe.arm for user in users}
+    assert book.open_phase("shots", {"plain": 0.05, "shown": 0.95}, after=1)
+    assert not book.open_phase("shots", {"plain": 0.5, "shown": 0.5}, after=1)  # another was faster
+    second, _ = replica()
+    second.start()
+    first.refresh()
+    for follower in (first, second):
+        met = {user: meets(follower, user=user) for user in users}
+        assert {user: one.recipe.arm for user, one in met.items()} == before
+        assert {one.phase for one in met.values()} == {1}
+    fresh = [meets(second, user=f"new-{number}") for number in range(300)]
+    assert {one.phase for one in fresh} == {2}
+    assert min(one.propensity for one in fresh) >= 0.05
+    assert sum(one.recipe.arm == "shown" for one in fresh) > 230
+
+
+def test_a_turn_that_brings_what_a_function_gave_stays_with_its_arm(replica):
+    follower, _ = replica()
+    follower.start()
+    asked = meets(follower, user="ann").arm
+    called = [
+        {"role": "user", "content": "How warm is it?"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "warmth", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "20"},
+    ]
+    assert meets(follower, user="ann", messages=called).arm == asked

@@ -11,6 +11,7 @@ from prompts.templates import Library
 from server.cli import main
 from server.deciding import promote
 from server.demonstrations import PoolDemos
+from server.enrolment import Enrolment
 from server.errors import ExperimentState, InvalidValue
 from server.evaluating import Evaluator, found_digest, report_from
 from server.experiment_log import ExperimentLog
@@ -42,7 +43,14 @@ class World:
         (folder / "shots.toml").write_text(live(*edits))
         self.engine = open_database(tmp_path / "journal.db")
         self.log = ExperimentLog(self.engine)
-        self.follower = Follower(self.log, Experiments(), Library.load(), PoolDemos(None), folder)
+        self.follower = Follower(
+            self.log,
+            Experiments(),
+            Library.load(),
+            PoolDemos(None),
+            folder,
+            enrolment=lambda name: Enrolment(self.engine, name, lambda tenant, unit: unit),
+        )
         self.follower.start()
         self.evaluator = Evaluator(self.engine, self.log)
 
@@ -170,3 +178,30 @@ def test_the_commands_tell_the_whole_story(world, tmp_path):
     with here.engine.connect() as connection:
         done = connection.execute(sa.select(decisions.c.action).order_by(decisions.c.id)).scalars().all()
     assert done == ["verdict", "promote", "rollback"]
+
+
+def test_a_bandit_opens_its_phases_and_finds_the_better_arm_by_them(world):
+    here = world(
+        ("ramp = 1.0", 'ramp = 1.0\nmode = "thompson"\nslice = 0.2'),
+        ("window_hours = 24", "window_hours = 0.1"),
+    )
+    weights, number = [], 0
+    for phase in range(1, 12):
+        start = here.known.phases[-1].started
+        here.traffic(start=start, users=150, solved={"plain": 0.4, "shown": 0.7}, first=number)
+        number += 150
+        now = start + 1000.0
+        here.evaluator.look(now)
+        if here.known.verdict is not None:
+            break
+        assert len(here.known.phases) == phase + 1
+        weights.append({arm.name: arm.weight for arm in here.known.phases[-1].arms})
+        with here.engine.begin() as connection:  # as if the phase had opened when its units had closed
+            newest = sa.select(sa.func.max(definitions.c.id)).scalar_subquery()
+            moved = sa.update(definitions).where(definitions.c.id == newest)
+            connection.execute(moved.values(at=now))
+    assert here.known.verdict.verdict == "winner"
+    assert weights[-1]["shown"] > 0.8
+    assert all(abs(sum(of.values()) - 1) < 1e-9 and min(of.values()) >= 0.05 for of in weights)
+    report = report_from(here.engine, here.known, start + 9 * HOUR)
+    assert (report["verdict"], report["winner"]) == ("winner", "shown")

@@ -32,7 +32,7 @@ def logged(engine, experiment, *, start, users, solved, slow=None, lost=None, ap
                     "arm": met.arm,
                     "phase": met.phase,
                     "propensity": met.propensity,
-                    "slice": False,
+                    "slice": met.slice,
                     "metadata": "{}",
                 }
             )
