@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +125,8 @@ class SourceText:
         if part is None:
             return None
         score = part.letters / sum(weights.values())
-        return Support(self._words[part.first].start, self._words[part.last].end, score, False)
+        first, last = _continued(forms, part, [word.form for word in said])
+        return Support(self._words[first].start, self._words[last].end, score, False)
 
     def _tightened(
         self,
@@ -168,6 +169,20 @@ class SourceText:
         return {
             form: said[best[row]] for row, form in enumerate(self._inflected) if alike[row, best[row]] > 0
         }
+
+
+def _continued(forms: Sequence[str | None], part: _Part, said: Sequence[str]) -> tuple[int, int]:
+    """First and last word, with what goes on before and behind as it does in the sentence.
+
+    Words that were met already add no letters, so the part may end within `laws of other | states`.
+    """
+    together = set(pairwise(said))
+    first, last = part.first, part.last
+    while first > 0 and (forms[first - 1], forms[first]) in together:
+        first -= 1
+    while last + 1 < len(forms) and (forms[last], forms[last + 1]) in together:
+        last += 1
+    return first, last
 
 
 def says_something(sentence: str) -> bool:

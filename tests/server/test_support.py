@@ -90,3 +90,15 @@ def test_any_text_is_answered_within_the_source(sentence, text):
 
 def words_of_list(text):
     return list(words_of(text))
+
+
+def test_a_span_goes_on_with_words_that_it_met_before_as_the_sentence_does():
+    source = (
+        "Passed in 1996, the law of the states defined marriage and allowed refusal of those marriages "
+        "granted under the laws of other states. It was later changed."
+    )
+    sentence = (
+        "In 1996 the law of states allowed refusal of marriages granted under the laws of other states."
+    )
+    support = SourceText(source).locate(sentence)
+    assert source[support.start : support.end].endswith("granted under the laws of other states")
