@@ -31,6 +31,9 @@ GOALS = {
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
     "retrieval": Goal("bench.retrieval:main", "nDCG@10 of each retrieval leg and of both", True),
     "citations": Goal("bench.citations:main", "citations of generated answers against their documents", True),
+    "adapters": Goal(
+        "bench.adapters:main", "adapters under traffic: right answers, the cost of a load", True
+    ),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", True),
     "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", True),
     "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", True),

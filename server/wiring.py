@@ -115,6 +115,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         )
         follower.start()
         shelf = open_shelf(settings)
+        shelf.sweep()
         adapters = Registry(
             adapter_book,
             shelf.intake,
@@ -250,6 +251,7 @@ def open_shelf(settings: Settings) -> Shelf:
     bounds = Bounds(
         rank=knobs.max_lora_rank,
         tokens=knobs.soft_rows or Bounds().tokens,
+        prefix_tokens=knobs.prefix_rows or Bounds().prefix_tokens,
         block=knobs.block or BLOCK_TOKENS,
         bytes=settings.adapters.bytes,
     )

@@ -49,7 +49,8 @@ class Bounds:
 
     kinds: frozenset[str] = frozenset({"lora", "soft-prompt", "prefix"})
     rank: int = 64  # of a LoRA, at most
-    tokens: int = 4096  # of a soft prompt or prefix, at most
+    tokens: int = 4096  # of a soft prompt, at most
+    prefix_tokens: int = 4096  # of a prefix, at most
     block: int = 1  # tokens of a KV block; prefixes fill whole ones
     bytes: int = 2**32  # of all files together
 
@@ -166,12 +167,14 @@ class Intake:
         said = config.length if config else None
         if kind == "soft-prompt":
             length = checks.check_vectors(file, said, self.base)
+            most, setting = self.bounds.tokens, "engine.soft_rows"
         else:
             length = checks.check_prefix(file, said, self.base, block=self.bounds.block)
-        if length > self.bounds.tokens:
+            most, setting = self.bounds.prefix_tokens, "engine.prefix_rows"
+        if length > most:
             raise InvalidValue(
-                f"it has {length} virtual tokens, this server takes {self.bounds.tokens}; train a shorter "
-                "one or raise engine.soft_rows",
+                f"it has {length} virtual tokens, this server takes {most}; train a shorter one or raise "
+                f"{setting}",
                 param=weights,
             )
         return length

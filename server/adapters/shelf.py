@@ -1,6 +1,8 @@
 """Where versions come from and lie: the data folder's `adapters/`, filled from uploads and an inbox."""
 
+import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
@@ -11,6 +13,8 @@ from server.adapters.intake import Bounds, Intake
 from server.adapters.names import checked_name
 from server.adapters.records import Artefact, Base
 from server.errors import InvalidValue
+
+ABANDONED_SECONDS = 3600.0
 
 
 class Shelf:
@@ -80,10 +84,12 @@ class Shelf:
         shutil.rmtree(gone, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what a crash left half way in or out."""
+        """Remove what a crash left half way in or out. What is young may be another server's, at work."""
         for pattern in (".incoming-*", ".removed-*"):
             for folder in self._root.glob(pattern):
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                        shutil.rmtree(folder, ignore_errors=True)
 
     def _said(self, artefact: Artefact, version: str | None) -> Artefact:
         if version is not None and artefact.version != version:

@@ -98,6 +98,13 @@ class VllmAdapters:
 
     async def _load_rows(self, adapter: Loadable) -> Held:
         bank = self._bank_of(adapter.kind)
+        block = self._engine.vllm_config.cache_config.block_size
+        if adapter.kind == "prefix" and adapter.length % block:
+            raise InvalidValue(
+                f"{adapter.reference} has {adapter.length} tokens and this engine's KV blocks {block}: a "
+                "prefix must fill whole ones. Train one of another length, or set engine.block",
+                param="id",
+            )
         try:
             ids = bank.take(adapter.length)
         except BankFull as problem:
@@ -155,6 +162,17 @@ def inputs_of(prompt: Sequence[int], salt: str, held: Held | None) -> dict[str, 
     return inputs | ({"cache_salt": salt} if salt else {})
 
 
+def _check_cache(config: Any) -> None:
+    """Raises ValueError where a prefix's keys and values could not be put into the cache as they are."""
+    text = config.model_config.hf_text_config
+    if config.model_config.use_mla:
+        raise ValueError("this model's cache holds no keys and values (MLA); set engine.prefix_rows = 0")
+    if getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
+        raise ValueError("this model's layers forget (sliding window); set engine.prefix_rows = 0")
+    if str(config.cache_config.cache_dtype) not in ("auto", "float32", "bfloat16", "float16"):
+        raise ValueError("the KV cache is quantised; set engine.prefix_rows = 0, or store it whole")
+
+
 async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
     """Make the engine ready for adapters, and prove it; None where there is to be room for none.
 
@@ -174,6 +192,8 @@ async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
         await engine.collective_rpc("mask_soft_rows", args=(rows.first,))
         bank = Bank(rows.first, options.soft_rows) if options.soft_rows else None
         first, count = rows.first + options.soft_rows, options.prefix_rows
+        if count:
+            _check_cache(engine.vllm_config)
         prefixes = Bank(first, count) if count else None
     return VllmAdapters(
         engine, loras=options.loras_in_memory * bool(options.max_loras), bank=bank, prefixes=prefixes

@@ -10,7 +10,7 @@ from server.calling import Calling
 from server.errors import EngineUnavailable, InvalidValue
 from server.profile import ModelProfile
 from server.records import Limits, Piece
-from server.vllm_decoder.adapters import VllmAdapters, adapting, inputs_of
+from server.vllm_decoder.adapters import Held, VllmAdapters, adapting, inputs_of
 from server.vllm_decoder.options import EngineOptions, set_environment
 from server.vllm_decoder.pieces import as_pieces
 from server.vllm_decoder.sampling import sampling_params
@@ -86,16 +86,20 @@ class VllmDecoder:
         copies = limits.n if limits.temperature == 0 else 1
         marked = limits.parsed and self._parsing is not None and self._parsing.needs_special_tokens
         params = sampling_params(replace(limits, n=1) if copies > 1 else limits, special_tokens=marked)
-        held = self._adapters.held(adapter) if self._adapters else None
+        held = self._held(adapter)
         inputs = inputs_of(prompt, limits.cache_salt, held)
         lora = held.lora if held else None
         outputs = self._engine.generate(inputs, params, request_id, lora_request=lora)
         try:
             async with aclosing(outputs):
                 async for output in outputs:
+                    if any(choice.finish_reason == "error" for choice in output.outputs):
+                        raise EngineUnavailable("the engine could not decode this; ask again")
                     for piece in as_pieces(output, skip=len(held.ids) if held else 0):
                         for copy in range(copies):
                             yield replace(piece, index=copy) if copies > 1 else piece
+        except EngineUnavailable:
+            raise
         except Exception as problem:
             if self._engine.errored:
                 raise EngineUnavailable("the engine has died; it is not answering") from problem
@@ -115,10 +119,16 @@ class VllmDecoder:
     ) -> list[float]:
         self._probes += 1
         name = f"score-{self._probes}"
-        held = self._adapters.held(adapter) if self._adapters else None
+        held = self._held(adapter)
         inputs = inputs_of(prompt, cache_salt, held)
         lora = held.lora if held else None
         return await first_tokens(self._engine, inputs, candidates, request_id=name, lora=lora)
+
+    def _held(self, adapter: str | None) -> Held | None:
+        """Raises InvalidValue for an adapter that is not in the engine."""
+        if adapter is not None and self._adapters is None:
+            raise InvalidValue(f"this engine holds no adapters, and so not {adapter}", param="model")
+        return self._adapters.held(adapter) if self._adapters else None
 
     async def close(self) -> None:
         if self._engine.output_handler is not None:

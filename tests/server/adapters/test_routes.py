@@ -327,3 +327,41 @@ def test_a_replay_runs_on_the_version_that_answered(desk):
     assert replayed["replayed"]["choices"][0]["text"] == f"[{first}] Hello"
     desk.post(f"adapters/{first}/unload")
     assert [reason["code"] for reason in desk.post(f"replay/{answer.id}")["reasons"]][:1] == ["adapter"]
+
+
+def test_a_second_server_follows_the_first(serve, tmp_path):
+    with serve(folder=tmp_path) as one, serve(folder=tmp_path) as other:
+        desk, beside = Desk(one, tmp_path), Desk(other, tmp_path)
+        first, second = desk.add(seed=1), desk.add(seed=2)
+
+        def until(true):
+            end = time.monotonic() + 10
+            while not true():
+                assert time.monotonic() < end
+                time.sleep(0.02)
+
+        def means(reference):
+            answer = beside.http.post("/v1/chat/completions", json={"model": "support", "messages": ASK})
+            return f"[{reference}] Hello" in answer.text
+
+        desk.post(f"adapters/{first}/promote", alias="support")
+        until(lambda: means(first))
+        desk.post(f"adapters/{second}/promote", alias="support")
+        until(lambda: means(second))
+        desk.post(f"adapters/{first}/unload")
+        until(lambda: beside.status(first) == "available")
+        beside.post("adapters/rollback", alias="support")
+        until(lambda: desk.say("support").choices[0].message.content == f"[{first}] Hello")
+
+
+def test_ids_and_fields_that_would_reach_the_engines_inside_are_refused(desk):
+    reference = desk.add(write=write_soft)
+    desk.post(f"adapters/{reference}/load")
+    vocabulary = desk.running.decoder.profile.vocabulary
+    for prompt in ([vocabulary], [-1], [2**40], [[1, vocabulary + 5]]):
+        answer = desk.http.post("/v1/completions", json={"model": "echo", "prompt": prompt})
+        assert answer.status_code == 400, answer.text
+    for field in ({"prompt_embeds": "x"}, {"cache_salt": "x"}):
+        answer = desk.http.post("/v1/completions", json={"model": "echo", "prompt": "a", **field})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_parameter")
+    assert desk.say(f"echo:{reference}").choices[0].message.content == f"[{reference}] Hello"
