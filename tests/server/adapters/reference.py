@@ -1,11 +1,13 @@
 """Hugging Face and peft as the reference: a small random Llama, and adapters that change much."""
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 WORDS = 480
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # or peft asks a hub about the base when it saves
 
 
 def write_llama(folder: Path) -> Path:
@@ -14,6 +16,7 @@ def write_llama(folder: Path) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    torch.set_num_threads(1)
     torch.manual_seed(5)
     config = LlamaConfig(
         vocab_size=512,
