@@ -10,6 +10,7 @@ PromptError
 ├── ControlText            a value smuggled a control token past neutralising
 ├── PoolError
 │   └── PoolInvalid        a demonstration file breaks the format; carries every problem
+├── SearchRefused          a search for wording cannot be run: its data overlap, or its budget is too small
 ├── CalibratorInvalid      a calibrator cannot be fitted, or its file breaks the format
 └── ExperimentError
     ├── ExperimentInvalid  an experiment file breaks the format; carries every problem
@@ -112,6 +113,10 @@ class PoolInvalid(PoolError):
         self.where = where
         self.problems = tuple(problems)
         super().__init__(_listed(f"demonstrations {where} are not usable", self.problems))
+
+
+class SearchRefused(PromptError):
+    """A search for wording cannot be run as asked."""
 
 
 class CalibratorInvalid(PromptError):

@@ -103,8 +103,8 @@ def _accuracies(axis: Any, result: Mapping[str, Any]) -> None:
         where = [row["shots"] * offset for row in rows]
         means = [row["accuracy"][0] for row in rows]
         ends = [
-            [row["accuracy"][0] - row["accuracy"][1] for row in rows],
-            [row["accuracy"][2] - row["accuracy"][0] for row in rows],
+            [max(row["accuracy"][0] - row["accuracy"][1], 0) for row in rows],  # rounding
+            [max(row["accuracy"][2] - row["accuracy"][0], 0) for row in rows],
         ]
         axis.errorbar(
             where, means, yerr=ends, color=colour, lw=1.4, marker="o", ms=3, elinewidth=0.7, label=name

@@ -38,7 +38,7 @@ def wilson(successes: int, items: int) -> Interval:
     share, more = successes / items, Z * Z / items
     middle = (share + more / 2) / (1 + more)
     half = Z / (1 + more) * math.sqrt(share * (1 - share) / items + more / (4 * items))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    return Interval(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
 
 
 def mcnemar(first: Sequence[float] | Scores, second: Sequence[float] | Scores) -> McNemar:

@@ -87,6 +87,7 @@ TABLE: Mapping[type[BaseException], Row] = {
     prompts.TemplateInvalid: BUG,
     prompts.PoolInvalid: BUG,
     prompts.CalibratorInvalid: BUG,
+    prompts.SearchRefused: BUG,  # searches are run by a command, never over HTTP
     prompts.ExperimentInvalid: _refused(400, "invalid_value"),
     prompts.ExperimentChanged: _conflict("experiment_state"),
     prompts.OutcomesInvalid: BUG,  # rows are read by commands, never over HTTP
