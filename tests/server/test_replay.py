@@ -226,6 +226,19 @@ def test_a_classification_is_shown_and_not_decoded(serve):
         assert codes(again(running, turn).json()) == ["no_generation"]
 
 
+def test_where_functions_were_offered_the_tokens_decide(serve):
+    called = '<tool_call>{"name": "steep", "arguments": {"minutes": 2}}</tool_call>'
+    tool = {"type": "function", "function": {"name": "steep", "parameters": {"type": "object"}}}
+    with serve() as running:
+        body = {"model": "echo", "messages": [{"role": "user", "content": called}], "tools": [tool]}
+        answer = httpx.post(f"{running.url}/v1/chat/completions", json=body).json()
+        replay, record = again(running, answer["id"]).json(), shown(running, answer["id"]).json()
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    assert (replay["identical"], replay["exact"]) == (True, True)
+    assert replay["replayed"]["choices"][0]["text"] == called
+    assert record["output_calls"][0][0]["name"] == "steep"
+
+
 def test_an_answer_that_was_cut_off_is_compared_as_far_as_it_came(serve):
     with serve(reply="abcdefghijklmnop" * 9, interval_seconds=0.02) as running:
         body = {"model": "echo", "messages": ASK, "stream": True, "max_tokens": 140}
