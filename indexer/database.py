@@ -4,6 +4,7 @@ One SQLite per process: two copies of the library break each other's POSIX locks
 (sqlite.org/howtocorrupt.html), so the standard `sqlite3` module never opens our files.
 """
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ PRAGMAS = (
 )
 OLDEST = (3, 51, 3)  # up to 3.51.2, WAL mode can lose committed writes (sqlite.org/wal.html)
 WITHDRAWN = (3, 52, 0)
+_FULL = ("database or disk is full", "disk I/O error")
 LIBRARY: tuple[int, ...] = sqlite.sqlite_version_info
 
 
@@ -119,6 +121,19 @@ def shrink(engine: sa.Engine) -> None:
     finally:
         raw.close()
     raise StoreBusy(f"{engine.url.database} is being read: its log still holds what was deleted; purge again")
+
+
+def is_full(problem: BaseException) -> bool:
+    """Whether this, or what caused it, is a disk without space: the system's word for it, or SQLite's."""
+    known: BaseException | None = problem
+    while known is not None:
+        if isinstance(known, OSError) and known.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # Where the log's index cannot grow, SQLite speaks of the disk's input and output.
+        if isinstance(known, sqlite.OperationalError) and str(known) in _FULL:
+            return True
+        known = known.__cause__ or known.__context__
+    return False
 
 
 def _decoded(value: str) -> Any:

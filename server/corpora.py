@@ -1,7 +1,6 @@
 """Files and stores as the routes use them: the catalogue off the event loop, and the backlog behind it."""
 
 import asyncio
-import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,17 +10,16 @@ from indexer import ownership
 from indexer.attachments import Wish, attach
 from indexer.backlog import Backlog
 from indexer.catalogue import Catalogue
-from indexer.database import writing
+from indexer.database import is_full, writing
 from indexer.embedders import Embedders
 from indexer.errors import EmbedderMissing
 from indexer.ownership import StoreStatus
 from indexer.records import Store
 from indexer.seams import Embedder
-from server.errors import InsufficientStorage, InvalidValue
+from server.errors import FULL, InsufficientStorage, InvalidValue
 
 T = TypeVar("T")
 P = ParamSpec("P")
-FULL = (errno.ENOSPC, errno.EDQUOT)
 UPLOAD_BYTES = 100 * 2**20
 
 
@@ -52,11 +50,9 @@ class Corpora:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._pool, partial(work, self._catalogue, *args, **options))
-        except OSError as problem:
-            if problem.errno in FULL:
-                raise InsufficientStorage(
-                    "the server's disk is full; searches go on. Delete files, or tell the operator"
-                ) from problem
+        except Exception as problem:
+            if is_full(problem):
+                raise InsufficientStorage(FULL) from problem
             raise
 
     def wake(self) -> None:

@@ -43,6 +43,8 @@ Messages say what to do next. They reach the caller as they are, so none may hol
 anything of another tenant. `server/wire/problems.py` is the table that gives each its HTTP answer.
 """
 
+FULL = "the server's disk is full; searches go on. Delete files, or tell the operator"
+
 
 class ServerError(Exception):
     """The root. `param` is a path in the request such as `messages[2].content[0].type`."""

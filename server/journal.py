@@ -23,7 +23,7 @@ from sqlalchemy import Engine, Table, func, insert, or_, select
 from sqlalchemy.exc import OperationalError
 from ulid import ULID
 
-from indexer.database import writing
+from indexer.database import is_full, writing
 from prompts.records import Message
 from server.forgetting import erase_texts
 from server.recipes import NOBODY, Meeting
@@ -250,7 +250,8 @@ class Journal:
             return [self._committed([row])[0] for row in rows]
         self.dropped += len(rows)
         log.error("journal: %d rows not written: %s", len(rows), type(problem).__name__)
-        return [problem] * len(rows)
+        # A full disk is no reason not to answer: docs/decisions/0158-server-full-disk.md
+        return [None if is_full(problem) else problem] * len(rows)
 
 
 def _options(plan: Plan) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from indexer.database import is_full
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
 from server import errors as ours
@@ -39,7 +41,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     The request id is `request.state.request_id` where a middleware has set one.
     """
-    for root in (ours.ServerError, PromptError, IndexerError, Exception):
+    for root in (ours.ServerError, PromptError, IndexerError, SQLAlchemyError, OSError, Exception):
         app.add_exception_handler(root, _answer)
     app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(RequestValidationError, _answer_validation)
@@ -48,6 +50,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def error_response(request: Request, error: Exception, extra: Mapping[str, str] | None = None) -> Response:
     """The answer to an error. A bug is logged with its traceback; the caller sees the request id only."""
+    if is_full(error) and not isinstance(error, ours.ServerError):
+        log.error("the disk is full: %s", error)
+        error = ours.InsufficientStorage(ours.FULL)
     problem = problem_of(error)
     request_id = getattr(request.state, "request_id", None) or f"req_{secrets.token_hex(16)}"
     if problem.is_bug:
