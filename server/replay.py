@@ -232,7 +232,7 @@ def engine_reasons(record: Record, profile: ModelProfile) -> list[Reason]:
         ("device", "another kind of device", True),
         ("dtype", "another number format", True),
         ("flags", "the engine was started with other options", True),
-        ("release", "another release of this program, which reads markers", False),
+        ("release", "another release of this program, which reads markers", record.cites),
     ):
         if then.get(name) != now[name]:
             code = name if name == "release" else f"engine_{name}"
