@@ -13,7 +13,8 @@ from server.records import Limits
 from server.vllm_decoder import EngineOptions, VllmDecoder
 from tests.server.adapters.reference import hf_answers, length_of, make_adapter, write_llama
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+# vLLM and what it imports warn of their own affairs, in this process too.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]
 PROMPTS = [[3, 17, 200, 44, 9], [5, 5, 5, 77, 301], list(range(40, 90))]
 TOKENS = 8
 TOLERANCE = 2e-3  # of a log-probability
