@@ -202,6 +202,7 @@ class Registry:
 
     async def _follow(self) -> None:
         await self._up.wait()
+        await self._read_base()
         while True:
             try:
                 await self.catch_up()
@@ -210,6 +211,14 @@ class Registry:
             except Exception:
                 log.exception("adapters: the book could not be followed; trying again")
             await asyncio.sleep(self._poll_seconds)
+
+    async def _read_base(self) -> None:
+        """Now, where adapters are to be expected: its weights take seconds, which no load should wait for."""
+        try:
+            if self._decoder().adapters is not None:
+                await asyncio.to_thread(self.intake)
+        except ServerError as problem:
+            log.warning("adapters: %s", problem.message)
 
     async def catch_up(self) -> None:
         """Load what is wanted, drop what is not, and let names mean what they should."""

@@ -13,6 +13,7 @@ from server.adapters.intake import Bounds, Intake
 from server.adapters.names import checked_name
 from server.adapters.records import Artefact, Base
 from server.errors import InvalidValue
+from server.models import ModelUnavailable
 
 ABANDONED_SECONDS = 3600.0
 
@@ -41,7 +42,14 @@ class Shelf:
         """Raises InvalidValue when the base model is no local folder."""
         with self._lock:
             if self._base is None:
-                self._base = self._model()
+                try:
+                    self._base = self._model()
+                except ModelUnavailable as problem:
+                    raise InvalidValue(
+                        "adapters are held against the base model, and engine.model is no folder here; fetch "
+                        "it with `fewshot models fetch`, or name a folder",
+                        param="engine.model",
+                    ) from problem
             return Intake(self._root, self._base, self._bounds)
 
     def in_place(self, name: str, version: str) -> Artefact:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from server.adapters.intake import Bounds, Intake
+from server.adapters.shelf import Shelf
 from server.adapters.tensor_files import read_header
 from server.errors import InvalidValue, NotFound, UnsupportedAdapterKind
+from server.models import ModelUnavailable
 from tests.server.adapters.making import (
     BASE,
     LORA,
@@ -324,3 +326,13 @@ def test_any_flipped_bit_of_a_header_is_read_as_it_is_or_refused(tmp_path_factor
         return
     for tensor in tensors.values():
         assert end <= tensor.start < tensor.stop <= len(content)
+
+
+def test_a_base_that_is_not_here_is_no_bug(tmp_path):
+    def missing():
+        raise ModelUnavailable("the model 'x' is not in /secret/place")
+
+    shelf = Shelf(tmp_path / "adapters", missing, Bounds(), tmp_path / "inbox")
+    with pytest.raises(InvalidValue, match="no folder here") as caught:
+        shelf.upload("x", None, [])
+    assert "secret" not in caught.value.message
