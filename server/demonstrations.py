@@ -50,7 +50,7 @@ class PoolDemos:
         """Raises InvalidValue when examples are wanted and there is no pool."""
         if policy.strategy == "none" or not (policy.count or policy.ids):
             return ()
-        return self._named(policy).static(policy)
+        return self._named(policy).static(replace(policy, count=policy.count or len(policy.ids)))
 
     async def pick(self, question: str, count: int, template: Template) -> Picked:
         """Raises InvalidValue when examples are asked for and there is no pool."""

@@ -173,8 +173,15 @@ class Follower:
         return recipe_of(experiment.name, arm, template, replace(template, demos=demos))
 
     def _digests(self, arm: Arm, recipe: Recipe) -> Mapping[str, str]:
-        pool = self._demos.sha256_of(arm.pool) if recipe.template.takes_demos else None
-        return {"template": recipe.template.digest, **({"pool": pool} if pool else {})}
+        found = {"template": recipe.template.digest}
+        if recipe.template.takes_demos:
+            fixed = arm.static.pool if arm.static else None
+            pools = {
+                "pool": self._demos.sha256_of(arm.pool),
+                "static_pool": fixed and self._demos.sha256_of(fixed),
+            }
+            found |= {name: digest for name, digest in pools.items() if digest}
+        return found
 
 
 @contextlib.asynccontextmanager

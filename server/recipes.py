@@ -68,8 +68,8 @@ def recipe_of(experiment: str, arm: Arm, template: Template, static: Template | 
 
 
 def _bounded(policy: DemoPolicy) -> DemoPolicy:
-    """`none` shows none, whatever count stands beside it."""
-    return replace(policy, count=0) if policy.strategy == "none" else policy
+    """`none` shows none, whatever count stands beside it; without a count, listed ids are all shown."""
+    return replace(policy, count=0 if policy.strategy == "none" else policy.count or len(policy.ids))
 
 
 def _merged(own: Sampling, usual: Sampling) -> Sampling:

@@ -1,13 +1,18 @@
 """Experiments on live traffic: who meets which arm, what is written down, who decides what."""
 
+import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
 from indexer.database import open_database
+from prompts.demos import Pool
 from prompts.errors import ExperimentChanged, ExperimentInvalid
 from prompts.experiment_files import parse_experiment
 from prompts.experiments import assign
+from prompts.listing import parse_lines
 from prompts.templates import Library
 from server.demonstrations import PoolDemos
 from server.enrolment import Enrolment
@@ -302,3 +307,30 @@ def test_a_turn_that_brings_what_a_function_gave_stays_with_its_arm(replica):
         {"role": "tool", "tool_call_id": "c1", "content": "20"},
     ]
     assert meets(follower, user="ann", messages=called).arm == asked
+
+
+def test_an_arm_shows_the_examples_of_its_own_pool(replica, folder):
+    lines = [{"id": f"d{n}", "input": f"Question {n}", "output": f"Answer {n}"} for n in range(5)]
+    pool = Pool(parse_lines(map(json.dumps, lines), "lines"))
+    fewshot = (
+        'static = { strategy = "fixed", ids = ["d3", "d1"] }, dynamic = { strategy = "bm25", count = 2 }'
+    )
+    shown = f'pool = "p@1"\nfewshot = {{ {fewshot} }}'
+    (folder / "shots.toml").write_text(live(('template = "few-shot@1"', f'template = "few-shot@1"\n{shown}')))
+    _, book = replica()
+    follower = Follower(book, Experiments(), Library.load(), PoolDemos(None, pools={"p@1": pool}), folder)
+    follower.start()
+    (arm,) = [
+        recipe for recipe in follower._experiments.in_force.running.recipes.values() if recipe.arm == "shown"
+    ]
+    assert [demo.id for demo in arm.template.demos] == ["d3", "d1"]
+    assert (arm.template.dynamic.pool, arm.template.dynamic.count) == ("p@1", 2)
+    (frozen,) = [one for one in book.read().get("shots").phases[0].arms if one.name == "shown"]
+    assert frozen.digests["pool"] == pool.digest
+
+
+def test_the_file_in_the_docs_can_be_used():
+    text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
+    (shown, *_) = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    experiment = parse_experiment(shown.encode(), "docs", {one.reference for one in Library.load()})
+    assert (experiment.name, experiment.ramp) == ("excerpt-shots", 0.0)
