@@ -30,6 +30,7 @@ LAZY = {
     "serve": "server.serving:serve",
     "settings": "server.administration:settings",
     "stores": "indexer.commands.stores:stores",
+    "train": "training.commands:train",
     "verify": "indexer.commands.verify:verify",
 }
 ABOUT = {  # so that `fewshot --help` imports nothing
@@ -51,6 +52,7 @@ ABOUT = {  # so that `fewshot --help` imports nothing
     "serve": "Serve the OpenAI-compatible endpoint.",
     "settings": "Show every setting and where it comes from.",
     "stores": "List the stores, look into one, delete from it.",
+    "train": "Train an adapter from exported answers.",
     "verify": "Check that catalogue and indexes agree.",
 }
 

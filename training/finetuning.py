@@ -13,9 +13,10 @@ import torch
 from sklearn.metrics import f1_score
 
 from training.backbone import Backbone
+from training.classification import Classifier, predict
 from training.errors import BaseRefused
 from training.inputs import Inputs, prepared
-from training.loop import Progress, Say, predict, train
+from training.loop import Progress, Say, train
 from training.memory import peak_bytes, reset_peak
 from training.networks import Network, build
 from training.records import Cost, Example, Pooling, Run, Settings, Split
@@ -79,17 +80,8 @@ def finetune(
     reset_peak()
     with trainable(backbone, method, len(split.labels), settings, pooling, options) as network:
         inputs, valid, prepare = texts.inputs(network.start, pooling)
-        done = train(
-            network,
-            inputs,
-            labels_of(split.train),
-            valid,
-            labels_of(split.valid),
-            settings,
-            say=say,
-            checkpoint=checkpoint,
-            most_seconds=most_seconds,
-        )
+        learner = Classifier(network, inputs, labels_of(split.train), valid, labels_of(split.valid))
+        done = train(learner, settings, say=say, checkpoint=checkpoint, most_seconds=most_seconds)
         peak = peak_bytes()
         began = time.perf_counter()
         guesses = predict(network, _whole(network, texts, pooling)).argmax(1).tolist()

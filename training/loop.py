@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from training import checkpoints
-from training.batching import plan
+from training.batching import Lengths, plan
 from training.errors import BaseRefused
-from training.inputs import FORWARD_TOKENS, Inputs, casting
-from training.networks import Network
 from training.records import Settings
 
 CLIP = 1.0  # of the gradient's norm
@@ -25,138 +23,113 @@ class Progress(NamedTuple):
     step: int
     steps: int
     loss: float  # mean of the last steps
-    valid: float | None  # accuracy, after a look
+    valid: float  # score at this look
     seconds_left: float
 
 
 Say = Callable[[Progress], None]
 
 
+class Learner(Protocol):
+    """What is trained: it knows its parameters, the loss of some rows, and how well it does."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def lengths(self) -> Lengths:
+        """Tokens of each training row."""
+        ...
+
+    def named(self) -> Mapping[str, torch.nn.Parameter]:
+        """What is learned, and nothing else."""
+        ...
+
+    def groups(self, settings: Settings) -> list[dict[str, Any]]:
+        """The same for the optimiser, with learning rates and decay."""
+        ...
+
+    def loss(self, at: Sequence[int]) -> Tensor:
+        """Mean loss of these rows, with its graph."""
+        ...
+
+    def score(self) -> float:
+        """On the validation part; larger is better."""
+        ...
+
+
 class Trained(NamedTuple):
-    valid: float  # accuracy of the state that was kept
+    valid: float  # score of the state that was kept
     seconds: float  # optimiser steps alone
-    curve: tuple[tuple[int, float, float], ...]
+    curve: tuple[tuple[int, float, float], ...]  # (step, loss, score)
     stopped: str  # why it ended: "epochs", "patience", "time"
 
 
 def train(
-    network: Network,
-    inputs: Inputs,
-    labels: Sequence[int],
-    valid: Inputs,
-    valid_labels: Sequence[int],
+    learner: Learner,
     settings: Settings,
     *,
     say: Say = lambda progress: None,
     checkpoint: Path | None = None,
     most_seconds: float = math.inf,
 ) -> Trained:
-    """Learns in place; at the end the network holds the state of best validation accuracy.
+    """Learns in place; at the end the learner holds the state of best validation score.
 
     Of equal states the earlier is kept. The same settings, data and machine give the same steps: order and
     dropout are functions of the seed. With `checkpoint` an interrupted run goes on where it was. Raises
     BaseRefused when the loss is no longer finite.
     """
-    device = network.backbone.device
     torch.manual_seed(settings.seed)
-    named = network.named()
-    optimiser = _optimiser(network, settings)
-    target = torch.tensor(list(labels), device=device)
-    per_epoch = len(plan(inputs.lengths, settings.batch_tokens, settings.batch_texts, settings.seed))
+    named = dict(learner.named())
+    groups = [group for group in learner.groups(settings) if group["params"]]
+    optimiser = torch.optim.AdamW(groups, fused=learner.device.type == "cuda")
+    full = [group["lr"] for group in optimiser.param_groups]
+    per_epoch = len(plan(learner.lengths, settings.batch_tokens, settings.batch_texts, settings.seed))
     steps = max(1, math.ceil(per_epoch * settings.epochs))
     rate = _ramp(steps, settings.warmup)
-    full = [group["lr"] for group in optimiser.param_groups]
     every = max(1, per_epoch // settings.checks)
     state = _State(named, optimiser, checkpoint, settings)
-    step, seconds, looks, stopped = state.step, state.seconds, 0, "epochs"
+    seconds, stopped = state.seconds, "epochs"
     recent: list[Tensor] = []
-    while step < steps:
-        epoch = step // per_epoch
-        order = plan(
-            inputs.lengths, settings.batch_tokens, settings.batch_texts, settings.seed + 7919 * epoch
-        )
-        for at in order[step % per_epoch :]:
-            began = time.perf_counter()
-            for group, most in zip(optimiser.param_groups, full, strict=True):
-                group["lr"] = most * rate(step)
-            recent.append(_step(network, inputs, at, target, optimiser, list(named.values())))
-            step += 1
-            if step % every == 0 or step >= steps:
-                loss = float(torch.stack(recent).mean())  # waits for the device
-                seconds += time.perf_counter() - began
-                recent.clear()
-                if not math.isfinite(loss):
-                    raise BaseRefused(f"the loss is {loss} after {step} steps: lower the learning rate")
-                looks = state.look(step, loss, accuracy(network, valid, valid_labels), seconds)
-                say(Progress(step, steps, loss, state.curve[-1][2], seconds / step * (steps - step)))
-                if looks >= settings.patience:
-                    stopped = "patience"
-                if seconds > most_seconds:
-                    stopped = "time"
-            else:
-                seconds += time.perf_counter() - began
-            if step >= steps or stopped != "epochs":
-                break
-        if stopped != "epochs":
+    began = time.perf_counter()
+    for step, at in _rows(learner.lengths, settings, per_epoch, state.step, steps):
+        for group, most in zip(optimiser.param_groups, full, strict=True):
+            group["lr"] = most * rate(step - 1)
+        loss = learner.loss(at)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(list(named.values()), CLIP)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        recent.append(loss.detach())
+        if step % every and step < steps:
+            continue
+        mean = float(torch.stack(recent).mean())  # waits for the device
+        seconds += time.perf_counter() - began
+        recent.clear()
+        if not math.isfinite(mean):
+            raise BaseRefused(f"the loss is {mean} after {step} steps: lower the learning rate")
+        since = state.look(step, mean, learner.score(), seconds)
+        say(Progress(step, steps, mean, state.curve[-1][2], seconds / step * (steps - step)))
+        if since >= settings.patience or seconds > most_seconds:
+            stopped = "patience" if since >= settings.patience else "time"
             break
+        began = time.perf_counter()
     state.restore()
     return Trained(state.best, seconds, tuple(state.curve), stopped)
 
 
-def _step(
-    network: Network,
-    inputs: Inputs,
-    at: Sequence[int],
-    target: Tensor,
-    optimiser: Any,
-    parameters: list[torch.nn.Parameter],
-) -> Tensor:
-    network.head.train()
-    entering, mask = inputs.take(at)
-    with casting(entering.device):
-        logits = network.logits(entering, mask)
-    loss = torch.nn.functional.cross_entropy(logits, target[list(at)])
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return loss.detach()
-
-
-def predict(network: Network, inputs: Inputs) -> Tensor:
-    """Logits of every row, shape (rows, labels), on the processor."""
-    network.head.eval()
-    found: list[tuple[tuple[int, ...], Tensor]] = []
-    budget = FORWARD_TOKENS[network.backbone.device.type]
-    with torch.no_grad():
-        for at in plan(inputs.lengths, budget, 4096, None):
-            entering, mask = inputs.take(at)
-            with casting(entering.device):
-                found.append((at, network.logits(entering, mask).float()))
-    logits = torch.empty((len(inputs.lengths), found[0][1].shape[1]))
-    for at, rows in found:
-        logits[list(at)] = rows.cpu()
-    return logits
-
-
-def accuracy(network: Network, inputs: Inputs, labels: Sequence[int]) -> float:
-    return float((predict(network, inputs).argmax(1) == torch.tensor(list(labels))).float().mean())
-
-
-def _optimiser(network: Network, settings: Settings) -> torch.optim.Optimizer:
-    """No decay on biases and norms; the head, which starts from nothing, learns faster than the body."""
-    body: list[torch.nn.Parameter] = []
-    plain: list[torch.nn.Parameter] = []
-    for one in network.learned.values():
-        (body if one.ndim > 1 else plain).append(one)
-    head = list(network.head.parameters())
-    groups = [
-        {"params": body, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
-        {"params": plain, "lr": settings.learning_rate, "weight_decay": 0.0},
-        {"params": head, "lr": settings.head_learning_rate, "weight_decay": settings.weight_decay},
-    ]
-    fused = network.backbone.device.type == "cuda"
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=fused)
+def _rows(
+    lengths: Lengths, settings: Settings, per_epoch: int, done: int, steps: int
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """(number of the step, from 1; its rows), behind the `done` first ones; every epoch in its own order."""
+    while done < steps:
+        seed = settings.seed + 7919 * (done // per_epoch)
+        order = plan(lengths, settings.batch_tokens, settings.batch_texts, seed)
+        for at in order[done % per_epoch : per_epoch][: steps - done]:
+            done += 1
+            yield done, at
+        if len(order) < per_epoch:  # another order may need a batch less: the epoch ends there
+            done += per_epoch - len(order)
 
 
 def _ramp(steps: int, warmup: float) -> Callable[[int], float]:
@@ -172,7 +145,7 @@ class _State:
     ) -> None:
         self._named, self._optimiser, self._path = named, optimiser, path
         self._run = repr(settings)
-        self.best, self.step, self.seconds, self._since = -1.0, 0, 0.0, 0
+        self.best, self.step, self.seconds, self._since = -math.inf, 0, 0.0, 0
         self.curve: list[tuple[int, float, float]] = []
         self._kept: dict[str, Tensor] = {}
         if path is not None and (found := checkpoints.load(path)) and found.note["run"] == self._run:

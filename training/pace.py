@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from training.batching import plan
+from training.classification import Classifier
 from training.data import drawn
 from training.finetuning import Texts, labels_of, trainable
 from training.inputs import prepared
@@ -39,9 +40,8 @@ def measure(texts: Texts, settings: Settings) -> Pace:
     trial = replace(settings, epochs=TRIAL_STEPS / len(batches), checks=1)
     with trainable(texts.backbone, "all", len(texts.split.labels), trial, "mean", {}) as network:
         began = time.perf_counter()
-        done = train(
-            network, inputs, labels, prepared(texts.backbone, rows[:1], 0, pooling="mean"), labels[:1], trial
-        )
+        valid = prepared(texts.backbone, rows[:1], 0, pooling="mean")
+        done = train(Classifier(network, inputs, labels, valid, labels[:1]), trial)
         seconds = done.seconds or time.perf_counter() - began
     steps = min(TRIAL_STEPS, len(batches))
     tokens = sum(lengths[at] for batch in batches[:steps] for at in batch)

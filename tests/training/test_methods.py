@@ -8,12 +8,13 @@ import torch
 
 from training.backbone import Backbone
 from training.batching import plan, width
+from training.classification import Classifier, predict
 from training.data import read_split
 from training.errors import BaseRefused
 from training.features import choose_layer, classify, layers_of, vectors
 from training.finetuning import Texts, finetune, labels_of, settings_for, trainable
 from training.inputs import prepared
-from training.loop import predict, train
+from training.loop import train
 from training.networks import METHODS, Bottleneck
 
 SIZES = {"batch_texts": 16, "batch_tokens": 1_024, "max_tokens": 64}
@@ -93,8 +94,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(texts, tmp_path):
 
     def go(path, most_seconds):
         with trainable(backbone, "all", 2, settings, "mean", {}) as network:
-            given = (network, inputs, labels[0], valid, labels[1], settings)
-            done = train(*given, checkpoint=path, most_seconds=most_seconds)
+            learner = Classifier(network, inputs, labels[0], valid, labels[1])
+            done = train(learner, settings, checkpoint=path, most_seconds=most_seconds)
             return done, predict(network, valid)
 
     whole, want = go(None, 1e9)

@@ -1,0 +1,174 @@
+"""Adapters of a language model from prompts with completions: LoRA, soft prompt, prefix; and by preference.
+
+Loss on completion tokens only. Padding stands on the right, so that a soft prompt stands directly before the
+prompt, as the server puts it (with padding on the left the pads would come between).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.batching import Lengths, plan, width
+from training.dialogues import Encoded
+from training.errors import BaseRefused, ExtraMissing
+from training.inputs import FORWARD_TOKENS, casting
+from training.records import Settings
+
+KINDS = {"lora": "lora", "rslora": "lora", "soft-prompt": "soft-prompt", "prefix": "prefix"}
+RATES = {"lora": 2e-4, "rslora": 2e-4, "soft-prompt": 2e-2, "prefix": 1e-2}
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+IGNORED = -100  # what cross entropy leaves out
+
+
+def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, seed: int) -> tuple[Any, Any]:
+    """(peft model in float32, tokenizer). Raises BaseRefused, ExtraMissing."""
+    try:
+        import peft
+    except ImportError as problem:
+        raise ExtraMissing(f"{method} needs peft: pip install 'fewshot[training]'") from problem
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loading: Any = AutoModelForCausalLM
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        base = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError) as problem:
+        raise BaseRefused(
+            f"{folder} is no causal language model: {str(problem).splitlines()[0]}"
+        ) from problem
+    if tokenizer.eos_token_id is None:
+        raise BaseRefused(f"{folder.name} has no end token, so an answer could not end")
+    base.config.use_cache = False
+    torch.manual_seed(seed)
+    task = peft.TaskType.CAUSAL_LM
+    config: Any
+    if method in ("lora", "rslora"):
+        found = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules()}
+        targets = [name for name in TARGETS if name in found]
+        if not targets:
+            raise BaseRefused(f"{folder.name} has none of the layers {', '.join(TARGETS)}")
+        config = peft.LoraConfig(
+            task_type=task,
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules=targets,
+            bias="none",
+            use_rslora=method == "rslora",
+        )
+    elif method == "soft-prompt":
+        config = peft.PromptTuningConfig(
+            task_type=task, num_virtual_tokens=tokens, prompt_tuning_init="SAMPLE_VOCAB"
+        )
+    else:
+        config = peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=tokens, prefix_projection=False)
+    model = peft.get_peft_model(base, config)
+    model.peft_config["default"].base_model_name_or_path = folder.name  # no path of this machine
+    return model.to(device), tokenizer
+
+
+class Adapter:
+    """A `training.loop.Learner` of answers; its score is the mean ln p of a validation token.
+
+    With two answers a row (chosen, rejected) it learns by direct preference optimisation (arXiv 2305.18290)
+    with the base model as reference; the score then is the share of validation pairs told right.
+    """
+
+    def __init__(
+        self, model: Any, rows: Sequence[Encoded], valid: Sequence[Encoded], *, beta: float = 0.1
+    ) -> None:
+        self._model, self._rows, self._valid = model, rows, valid
+        self._beta = beta
+        self._pairs = len(rows[0].answers) == 2
+        self.lengths: Lengths = np.array(
+            [sum(len(row.prompt) + len(one) for one in row.answers) for row in rows]
+        )
+        self._valid_lengths: Lengths = np.array(
+            [sum(len(row.prompt) + len(one) for one in row.answers) for row in valid]
+        )
+        self._reference = self._reference_scores(rows) if self._pairs else None
+        self._valid_reference = self._reference_scores(valid) if self._pairs else None
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = next(self._model.parameters()).device
+        return found
+
+    def named(self) -> Mapping[str, torch.nn.Parameter]:
+        return {name: one for name, one in self._model.named_parameters() if one.requires_grad}
+
+    def groups(self, settings: Settings) -> list[dict[str, Any]]:
+        learned = list(self.named().values())
+        return [{"params": learned, "lr": settings.learning_rate, "weight_decay": settings.weight_decay}]
+
+    def loss(self, at: Sequence[int]) -> Tensor:
+        rows = [self._rows[one] for one in at]
+        if self._reference is None:
+            logps, tokens = self._logps(rows, 0)
+            return -logps.sum() / tokens.sum()
+        return -torch.nn.functional.logsigmoid(self._margins(rows, self._reference[list(at)])).mean()
+
+    def score(self) -> float:
+        total, count = 0.0, 0.0
+        with torch.no_grad():
+            for at in plan(self._valid_lengths, FORWARD_TOKENS[self.device.type] // 4, 64, None):
+                rows = [self._valid[one] for one in at]
+                if self._valid_reference is None:
+                    logps, tokens = self._logps(rows, 0)
+                    total, count = total + float(logps.sum()), count + float(tokens.sum())
+                else:
+                    margins = self._margins(rows, self._valid_reference[list(at)])
+                    total, count = total + float((margins > 0).float().sum()), count + len(rows)
+        return total / count
+
+    def _margins(self, rows: Sequence[Encoded], reference: Tensor) -> Tensor:
+        """β((ln π − ln π_ref)(chosen) − (ln π − ln π_ref)(rejected)), shape (rows,)."""
+        chosen, _ = self._logps(rows, 0)
+        rejected, _ = self._logps(rows, 1)
+        reference = reference.to(chosen.device)
+        return self._beta * ((chosen - reference[:, 0]) - (rejected - reference[:, 1]))
+
+    def _reference_scores(self, rows: Sequence[Encoded]) -> Tensor:
+        """ln π_ref of both answers, shape (rows, 2): the same network with the adapter switched off."""
+        found = torch.empty((len(rows), 2))
+        lengths = np.array([len(row.prompt) + max(map(len, row.answers)) for row in rows])
+        with torch.no_grad(), self._model.disable_adapter():
+            for at in plan(lengths, FORWARD_TOKENS[self.device.type] // 4, 64, None):
+                some = [rows[one] for one in at]
+                for which in (0, 1):
+                    found[list(at), which] = self._logps(some, which)[0].float().cpu()
+        return found
+
+    def _logps(self, rows: Sequence[Encoded], which: int) -> tuple[Tensor, Tensor]:
+        """(ln p of each answer given its prompt, its tokens), both of shape (rows,)."""
+        longest = width(max(len(row.prompt) + len(row.answers[which]) for row in rows))
+        ids = np.zeros((len(rows), longest), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        labels = np.full_like(ids, IGNORED)
+        for number, row in enumerate(rows):
+            whole = (*row.prompt, *row.answers[which])
+            ids[number, : len(whole)] = whole
+            mask[number, : len(whole)] = 1
+            labels[number, len(row.prompt) : len(whole)] = row.answers[which]
+        device = self.device
+        with casting(device):
+            out = self._model(
+                input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(mask).to(device)
+            )
+        logits = out.logits[:, out.logits.shape[1] - longest :]  # a soft prompt's own positions come first
+        target = torch.from_numpy(labels).to(device)[:, 1:]
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, :-1].float().transpose(1, 2), target, ignore_index=IGNORED, reduction="none"
+        )
+        return -losses.sum(1), (target != IGNORED).sum(1)
+
+
+def perplexity(score: float) -> float:
+    """Of the mean log-likelihood of a token, in nats."""
+    return math.exp(-score)

@@ -1,0 +1,183 @@
+"""fewshot train: an adapter from prompts with completions, or from pairs of answers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+METHODS = {
+    "lora": "low-rank updates of the linear layers",
+    "rslora": "the same, scaled for high ranks",
+    "soft-prompt": "vectors before the prompt",
+    "prefix": "keys and values before the prompt, in every layer",
+    "dpo": "LoRA by direct preference optimisation: rows with chosen and rejected",
+}
+
+
+@click.command(epilog="Methods: " + "; ".join(f"{name}: {about}" for name, about in METHODS.items()) + ".")
+@click.argument("method", type=click.Choice(list(METHODS)))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="JSONL as `fewshot export sft` (dpo: `pairs`) writes it.",
+)
+@click.option("--name", required=True, help="Of the adapter: lower-case letters, digits, hyphens.")
+@click.option("--base", help="Model folder or fetched model; default: engine.model.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of adapters; default: where `fewshot adapters` looks.",
+)
+@click.option(
+    "--rank", type=click.IntRange(1, 512), default=8, show_default=True, help="Of lora, rslora, dpo."
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(1, 512),
+    default=32,
+    show_default=True,
+    help="Of soft-prompt and prefix; a prefix fills whole KV blocks (32 on a processor).",
+)
+@click.option("--epochs", type=click.FloatRange(0.01, 1000), default=3.0, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(1e-8, 1.0), help="Default: the method's usual one.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(8, 131072),
+    default=1024,
+    show_default=True,
+    help="Of prompt and answer; longer rows are left out and counted.",
+)
+@click.option("--batch-texts", type=click.IntRange(1, 4096), default=16, show_default=True)
+@click.option("--beta", type=click.FloatRange(0.001, 10), default=0.1, show_default=True, help="Of dpo.")
+@click.option("--seed", type=int, default=11, show_default=True)
+@click.option("--device", help="cpu or cuda; default: the best there is.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path, dir_okay=False), help="Checkpoint to keep and go on from."
+)
+@click.pass_context
+def train(context: click.Context, /, method: str, **options: Any) -> None:
+    """Train an adapter with METHOD and put it where the server can load it.
+
+    \b
+    fewshot export sft --out sft.jsonl
+    fewshot train lora --data sft.jsonl --name refund
+    fewshot adapters load refund@…          (the reference that this command prints)
+    """  # fmt: skip
+    from training.errors import TrainingRefused
+
+    paths = context.obj.paths if context.obj is not None else None
+    if options["base"] is None:
+        if context.obj is None:
+            raise click.UsageError("name the base model with --base")
+        options["base"] = context.obj.engine.model
+    if options["out"] is None:
+        if paths is None:
+            raise click.UsageError("name the folder of adapters with --out")
+        options["out"] = paths.data / "adapters"
+    models = paths.cache / "models" if paths is not None else Path.home() / ".cache/fewshot/models"
+    try:
+        made = make(method, models=models, **options)
+    except TrainingRefused as problem:
+        raise click.ClickException(str(problem)) from problem
+    click.echo(made)
+
+
+def make(
+    method: str,
+    *,
+    models: Path,
+    data: Path,
+    name: str,
+    base: str,
+    out: Path,
+    rank: int,
+    tokens: int,
+    epochs: float,
+    learning_rate: float | None,
+    max_tokens: int,
+    batch_texts: int,
+    beta: float,
+    seed: int,
+    device: str | None,
+    resume: Path | None,
+) -> str:
+    """The reference name@version of what was trained and published. Raises TrainingRefused."""
+    from training.adapting import RATES, Adapter, adapted
+    from training.artefacts import check_name, publish
+    from training.backbone import base_digest, best_device
+    from training.cli import located
+    from training.dialogues import encode, read_dialogues
+    from training.loop import train as learn
+    from training.memory import peak_bytes, reset_peak
+    from training.records import Settings
+
+    check_name(name)
+    folder = located(base, models)
+    kind = "lora" if method == "dpo" else method
+    found = read_dialogues(data, ("chosen", "rejected") if method == "dpo" else ("completion",), seed)
+    model, tokenizer = adapted(folder, device or best_device(), kind, rank=rank, tokens=tokens, seed=seed)
+    room = min(max_tokens, int(model.config.max_position_embeddings)) - (
+        tokens if kind in ("soft-prompt", "prefix") else 0
+    )
+    rows, long = encode(found.train, tokenizer, room, data)
+    valid, long_valid = encode(found.valid, tokenizer, room, data)
+    say(f"{len(rows):,} rows to learn from, {len(valid):,} to check with, {long + long_valid:,} too long")
+    settings = Settings(
+        learning_rate=learning_rate or (RATES[kind] / 4 if method == "dpo" else RATES[kind]),
+        epochs=epochs,
+        batch_texts=batch_texts,
+        max_tokens=max_tokens,
+        weight_decay=0.0,
+        seed=seed,
+    )
+    reset_peak()
+    learner = Adapter(model, rows, valid, beta=beta)
+    before = learner.score()
+    began = time.monotonic()
+    done = learn(learner, settings, say=lambda p: say(progress(p, method)), checkpoint=resume)
+    trainable, _ = model.get_nb_trainable_parameters()
+    report = {
+        "score_before": before,
+        "score": done.valid,
+        "scored": "share of pairs told right" if method == "dpo" else "mean ln p of a validation token",
+        "curve": done.curve,
+        "stopped": done.stopped,
+        "train_seconds": done.seconds,
+        "wall_seconds": time.monotonic() - began,
+        "peak_bytes": peak_bytes(),
+        "trainable": trainable,
+        "rows": len(rows),
+        "valid_rows": len(valid),
+        "too_long": long + long_valid,
+    }
+    say(f"validation {before:.4f} → {done.valid:.4f} ({report['scored']}), {done.seconds:.0f} s of training")
+    made = publish(
+        out,
+        name,
+        "lora" if kind in ("lora", "rslora") else kind,
+        lambda scratch: model.save_pretrained(
+            str(scratch), safe_serialization=True, save_embedding_layers=False
+        ),
+        base={"name": folder.name, "digest": base_digest(folder)},
+        report=report,
+        method={"name": method, "rank": rank, "tokens": tokens, **asdict(settings)},
+        data={"sha256": found.digest, "rows": len(rows)},
+        metrics={"score_before": before, "score": done.valid},
+    )
+    return made.reference
+
+
+def progress(now: Any, method: str) -> str:
+    return (
+        f"step {now.step:,}/{now.steps:,}  loss {now.loss:.4f}  validation {now.valid:.4f}  "
+        f"{now.seconds_left:.0f} s left"
+    )
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
