@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from bench.few_shot import vote
 from bench.icl.packs import Opened, open_ready
+from bench.icl.reading import PlainTokenizer
 from prompts.demos import Picked
 from prompts.layout import lay_out
 from prompts.records import Message, Strategy
 from server.token_reading import TokenReading
-from server.vllm_decoder.tokenizer import VllmTokenizer
 
 SHOTS = (4, 8, 16)
 SEEDS = (11, 23, 37, 53, 71)
@@ -137,9 +137,8 @@ def _opened(name: str, folder: Path) -> Opened:
 
 
 @lru_cache(maxsize=1)
-def tokenizer_of(model: Path) -> VllmTokenizer:
-    """As the server wraps it, so that the ids are those of the server."""
+def tokenizer_of(model: Path) -> PlainTokenizer:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    return VllmTokenizer(tokenizer)
+    return PlainTokenizer(tokenizer)

@@ -19,6 +19,7 @@ from prompts.calibration import calibration_error, probabilities
 from prompts.records import Message
 from server.label_scoring import label_tokens
 from server.token_reading import TokenReading
+from server.vllm_decoder.tokenizer import VllmTokenizer
 
 WORDS = {"neg": ("dull", "slow", "poor", "empty"), "pos": ("warm", "funny", "fine", "bright")}
 CHAT = (
@@ -135,6 +136,17 @@ def test_prompts_are_those_of_the_pool_and_the_reading(ready, model):
     assert not np.array_equal(sets[1][0].ids[:40], sets[2][0].ids[:40])
 
 
+def test_ids_are_those_of_the_served_tokenizer(model):
+    from transformers import AutoTokenizer
+
+    served, own = VllmTokenizer(AutoTokenizer.from_pretrained(model)), tokenizer_of(model)
+    talk = [Message("system", "Be brief."), Message("user", "Wie heißt das?"), Message("assistant", "Emma")]
+    assert own.chat(talk[:2]) == served.chat(talk[:2])
+    assert own.chat(talk) == served.chat(talk)
+    assert own.encode(text("pos", 3)) == served.encode(text("pos", 3))
+    assert own.special_ids == served.special_ids
+
+
 def test_tokens_are_only_counted_where_bytes_leave_a_doubt(model):
     reading = TokenReading(tokenizer_of(model), plain=True)
     messages = [Message("user", "a warm film " * 20)]
@@ -220,7 +232,10 @@ def test_resampled_errors_are_those_of_the_plain_function():
     assert found["same - raw"] == (0, 0, 0)
 
 
-BLOCKED = ("vllm", "fastapi", "starlette", "sqlalchemy", "alembic", "tantivy", "faiss", "uvicorn", "orjson")
+BLOCKED = (
+    *("vllm", "fastapi", "starlette", "sqlalchemy", "alembic", "tantivy", "faiss", "uvicorn", "orjson"),
+    *("ulid", "rapidfuzz", "langchain_text_splitters", "lxml", "prometheus_client", "mcp", "openai"),
+)
 
 
 def test_the_command_runs_where_there_is_no_server_and_no_index(pack, model, tmp_path):
