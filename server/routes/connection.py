@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from server.errors import DeadlineExceeded, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from server.wire.headers import deadline_of, patience_of
 
 T = TypeVar("T")
 BODY_SECONDS = 30.0
@@ -58,6 +59,23 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         for pending in (task, gone):
             pending.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def in_time(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, unless the caller goes, or the time is over that it gave or waits itself.
+
+    Raises DeadlineExceeded, InvalidValue for a time that is none, ClientDisconnect.
+    """
+    try:
+        known = deadline_of(request.headers), patience_of(request.headers)
+    except BaseException:
+        work.close()
+        raise
+    try:
+        async with asyncio.timeout(min((one for one in known if one is not None), default=None)):
+            return await unless_gone(request, work)
+    except TimeoutError:
+        raise DeadlineExceeded("this did not end within the request's deadline; ask for less") from None
 
 
 async def _disconnected(request: Request) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from server.auth import requires
 from server.errors import ContextTooLong, ModelNotFound
 from server.keys import Key
-from server.routes.connection import read_json_bytes, unless_gone
+from server.routes.connection import in_time, read_json_bytes
 from server.routes.granting import grant
 from server.seams import Embeddings
 from server.wire.embeddings import EmbeddingAsk, embedding_body, read_embedding
@@ -32,7 +32,7 @@ async def create(request: Request, _: Annotated[Key, Depends(requires("infer"))]
         raise ModelNotFound(
             f"no embedding model {ask.model!r}; this server has {embeddings.name!r}", param="model"
         )
-    return await unless_gone(request, _embed(request, ask, embeddings))
+    return await in_time(request, _embed(request, ask, embeddings))
 
 
 async def _embed(request: Request, ask: EmbeddingAsk, embeddings: Embeddings) -> Response:

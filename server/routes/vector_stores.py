@@ -17,7 +17,7 @@ from server.auth import requires
 from server.corpora import Corpora
 from server.keys import Key
 from server.pipeline import Parts
-from server.routes.connection import read_json_bytes, unless_gone
+from server.routes.connection import in_time, read_json_bytes
 from server.routes.durable import Attempt, of_json, once
 from server.routes.files import Caller, answer
 from server.wire.cursors import list_body, read_window
@@ -105,7 +105,7 @@ async def search(
         return [task.result() for task in tasks]
 
     try:
-        found = await unless_gone(request, every())
+        found = await in_time(request, every())
     except ExceptionGroup as problems:
         raise problems.exceptions[0] from None
     generation = min(number for hits in found for number in hits.generations.values())

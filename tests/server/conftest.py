@@ -139,6 +139,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         open_reader: Any = Here,
         upload_bytes: int = 100 * 2**20,
         cors_origins: tuple[str, ...] = (),
+        embedding: type[EmbeddingService] = EmbeddingService,
         aliases: Sequence[Alias] = (),
         library: Library | None = None,
         calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
@@ -199,7 +200,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             catalogue = Catalogue(folder)
             backlog = Backlog(catalogue, embedders, open_reader)
             corpora = Corpora(catalogue, embedders, embedder, backlog, upload_bytes=upload_bytes)
-            embeddings = EmbeddingService(embedder)
+            embeddings = embedding(embedder)
             opened.append(
                 Opened(
                     parts=parts,

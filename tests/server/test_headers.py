@@ -5,12 +5,14 @@ Idempotency-Key and x-stainless-retry-count on lasting POSTs (test_idempotency),
 retry-after and x-should-retry (test_errors, test_client).
 """
 
+import asyncio
 import re
 import time
 
 import httpx
 import pytest
 
+from server.embedding_service import EmbeddingService
 from server.errors import InvalidValue
 from server.settings import SettingsRefused, load_settings
 from server.wire.headers import EXPOSED, deadline_of, noted_of, patience_of, retry_count_of
@@ -124,6 +126,25 @@ def test_a_client_whose_patience_ends_frees_the_engine_and_a_stream_goes_on(serv
         assert running.decoder.running == 0
         whole = post(running, body={**HELLO, "stream": True}, x_stainless_read_timeout="0.3")
         assert whole.text.rstrip().endswith("[DONE]")
+
+
+class Slow(EmbeddingService):
+    async def embed(self, texts, *, as_query):
+        await asyncio.sleep(5)
+        return await super().embed(texts, as_query=as_query)
+
+
+def test_embeddings_and_searches_end_in_time_too(serve):
+    embed = {"model": "hash", "input": "Hello"}
+    with serve(reply="x", embedding=Slow) as running:
+        began = time.monotonic()
+        late = post(running, "/v1/embeddings", embed, x_request_timeout="0.2")
+        assert time.monotonic() - began < 2
+        wrong = post(running, "/v1/embeddings", embed, x_request_timeout="soon")
+        found = post(running, "/v1/vector_stores/facts/search", {"query": "tea"}, x_request_timeout="10")
+        bad = post(running, "/v1/vector_stores/facts/search", {"query": "tea"}, x_request_timeout="0")
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert (wrong.status_code, found.status_code, bad.status_code) == (400, 200, 400)
 
 
 @pytest.mark.parametrize("accept", ["application/binary", "text/html", "*/*", "nonsense"])
