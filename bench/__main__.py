@@ -36,6 +36,9 @@ GOALS = {
     ),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", True),
     "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", True),
+    "follow_ups": Goal(
+        "bench.follow_ups:main", "searches for follow-up questions: as asked, joined, rewritten", True
+    ),
     "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", True),
 }
 

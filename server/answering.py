@@ -82,7 +82,8 @@ class Answer:
                     yield shown
         finally:
             ended = self.reply()
-            self._ticket.leave(ended.usage.prompt_tokens + ended.usage.completion_tokens)
+            rewriting = self._plan.query.tokens if self._plan.query else 0
+            self._ticket.leave(ended.usage.prompt_tokens + ended.usage.completion_tokens + rewriting)
             self._metrics.replied(ended)
 
     def reply(self) -> Reply:

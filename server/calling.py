@@ -38,6 +38,11 @@ class Calling:
         return bool(self.functions) and self.choice == "auto"
 
     @property
+    def chars(self) -> int:
+        """About as much as they add to the prompt."""
+        return sum(len(json.dumps(function.shown())) for function in self.functions)
+
+    @property
     def schema(self) -> Mapping[str, Any] | None:
         """What the answer must fit so that it is a call; None where the model decides.
 

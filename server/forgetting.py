@@ -34,6 +34,7 @@ def erase_texts(engine: Engine, chunk_ids: Sequence[str]) -> int:
                 .values(
                     messages=None,
                     prompt_ids=None,
+                    queries=None,
                     asked=None,
                     variables=None,
                     erased_at=func.coalesce(plans.c.erased_at, time.time()),

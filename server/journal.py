@@ -88,7 +88,7 @@ class Journal:
 
     def plan(self, plan: Plan) -> None:
         used = sorted((source for source in plan.sources if source.used), key=lambda source: source.n)
-        template = plan.template
+        template, keeps = plan.template, self._keeps(plan.turn)
         self._put(
             plans,
             turn=plan.turn.id,
@@ -108,15 +108,13 @@ class Journal:
             limits=_json({**asdict(plan.limits), "cache_salt": None}),
             prompt_sha256=plan.prompt_sha256,
             prompt_tokens=plan.prompt_tokens,
-            prompt_ids=token_bytes(plan.prompts) if self._keeps(plan.turn) else None,
-            messages=_json([_message(message) for message in plan.messages])
-            if self._keeps(plan.turn)
-            else None,
+            prompt_ids=token_bytes(plan.prompts) if keeps else None,
+            messages=_json([_message(message) for message in plan.messages]) if keeps else None,
+            queries=_json([plan.query.text]) if plan.query and keeps else None,
+            rewrite=plan.query.rewrite if plan.query else None,
             served=plan.met.served,
-            asked=_json([asdict(message) for message in plan.turn.messages])
-            if self._keeps(plan.turn)
-            else None,
-            variables=_json(plan.turn.wishes.variables) if self._keeps(plan.turn) else None,
+            asked=_json([asdict(message) for message in plan.turn.messages]) if keeps else None,
+            variables=_json(plan.turn.wishes.variables) if keeps else None,
             engine=_json(plan.engine),
             options=_json(_options(plan)),
             prompt_lengths=_json([len(ids) for ids in plan.prompts]),

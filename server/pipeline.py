@@ -6,7 +6,7 @@ turn → arm → exposure → template → search → demos → layout → plan 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from indexer.records import Hits
 from prompts.budget import prompt_room
 from prompts.calibrator import Calibrator, Scored
 from prompts.layout import lay_out
-from prompts.records import Prompt, Template
+from prompts.records import Message, Prompt, Template
 from prompts.templates import Library
 from server.adapters.leases import BaseOnly
 from server.admission import Admission, Ticket
@@ -31,8 +31,10 @@ from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
 from server.profile import ModelProfile
 from server.recipes import Meeting, Recipe
-from server.records import Grounding, Plan, Turn
+from server.records import Grounding, Plan, Query, Rewrite, Turn
 from server.retrieval import as_sources, as_uses
+from server.rewriting import TEMPLATE as REWRITING
+from server.rewriting import Rewriter
 from server.seams import AdapterNames, Demos, Retriever
 from server.token_reading import TokenReading
 from server.truncation import shortened
@@ -56,6 +58,8 @@ class Parts:
     adapters: AdapterNames = field(default_factory=BaseOnly)
     secret: bytes = b""
     aliases: Aliases = field(default_factory=Aliases)
+    rewrite: Rewrite = "off"  # of follow-up questions, for the search
+    rewrite_seconds: float = 10.0
     top: int = 4  # chunks put before the model when neither caller nor template says
     output_tokens: int = 1024
     echo_logprobs: bool = True
@@ -150,6 +154,7 @@ async def _plan_as_it_came(turn: Turn, profile: ModelProfile, parts: Parts) -> P
     """No template: the caller's text meets the model unchanged."""
     tokenizer = parts.engine.decoder.tokenizer
     size = sum(len(message.text) for message in turn.messages) + sum(map(len, turn.prompts))
+    size += turn.calling.chars
     prompts: tuple[tuple[int, ...], ...]
     gone = 0
     if turn.truncation == "auto":
@@ -182,7 +187,8 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
     began = time.perf_counter()
     instructions, history, question, following = split(turn)
     check_against_template(turn, template, instructions)
-    hits = await _search(turn, question, template, parts)
+    query = await _query(turn, question, history, parts)
+    hits = await _search(turn, query.text, template, parts)
     retrieval_seconds = time.perf_counter() - began
     wanted = _demo_count(turn, template, parts)
     picked = await parts.demos.pick(question, wanted, template)
@@ -196,7 +202,11 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
             limits = decide_limits(turn, template, profile, 0, parts.output_tokens)
             plan = drafted(turn, profile, (), limits, template=template, grounding="refused")
             return replace(
-                plan, refusal=refusal, generations=hits.generations, retrieval_seconds=retrieval_seconds
+                plan,
+                refusal=refusal,
+                query=query,
+                generations=hits.generations,
+                retrieval_seconds=retrieval_seconds,
             )
 
     def laid_out() -> tuple[Prompt, tuple[int, ...]]:
@@ -232,6 +242,7 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
         drafted(
             turn, profile, (ids,), limits, template=template, messages=prompt.messages, grounding=grounding
         ),
+        query=query if turn.search.stores else None,
         sources=as_uses(hits, prompt.used),
         demos=tuple(demo.id for demo in prompt.demos),
         demos_requested=wanted,
@@ -245,6 +256,20 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
         stable_tokens=prompt.stable_tokens,
         retrieval_seconds=retrieval_seconds,
     )
+
+
+async def _query(turn: Turn, question: str, history: Sequence[Message], parts: Parts) -> Query:
+    wanted = turn.wishes.rewrite_query
+    if not turn.search.stores or not history or wanted is False:
+        return Query(question)
+    way: Rewrite = "model" if wanted and parts.rewrite == "off" else parts.rewrite
+    rewriter = Rewriter(
+        parts.engine.decoder,
+        parts.library.get(REWRITING),
+        parts.rewrite_seconds,
+        cache_salt=salt_of(parts.secret, turn.tenant),
+    )
+    return await rewriter.query(way, question, history, turn.id)
 
 
 async def _search(turn: Turn, question: str, template: Template, parts: Parts) -> Hits:

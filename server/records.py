@@ -21,6 +21,7 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 Grounding = Literal["not_requested", "grounded", "ungrounded", "refused"]
 SearchMode = Literal["hybrid", "vector", "keyword"]
 Markers = Literal["markers", "links", "none"]
+Rewrite = Literal["off", "join", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Wishes:
     refusal_text: str | None = None
     citations: Markers | None = None  # None: markers
     unsupported: bool = False  # flag sentences that no source words
+    rewrite_query: bool | None = None  # follow-up questions; None: as the server is set up
     inspect: bool = False
 
 
@@ -177,6 +179,15 @@ class Piece:
     calls: tuple[CallPart, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What was searched for in a question's stead."""
+
+    text: str
+    rewrite: Rewrite | Literal["failed"] = "off"
+    tokens: int = 0  # of the model, prompt and answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything decided while the HTTP status could still be chosen."""
@@ -194,6 +205,7 @@ class Plan:
     messages: tuple[Message, ...] = ()  # as the model's chat template saw them
     grounding: Grounding = "not_requested"
     refusal: str | None = None  # set: no model call, this text is the answer
+    query: Query | None = None  # None: nothing was searched for
     sources: tuple[SourceUse, ...] = ()
     demos_requested: int = 0
     demos: tuple[str, ...] = ()

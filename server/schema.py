@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from indexer.upgrading import upgrade
 
-VERSION = 9  # of the newest revision
+VERSION = 10  # of the newest revision
 REVISIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
@@ -66,6 +66,8 @@ plans = Table(
     Column("prompt_tokens", Integer, nullable=False),
     Column("prompt_ids", LargeBinary),  # uint32, little endian; the prompts one after another
     Column("messages", Text),
+    Column("queries", Text),  # JSON: what was searched for
+    Column("rewrite", Text),  # off | join | model | failed: how the queries came of the question
     Column("served", Text),  # experiment/arm whose recipe made the prompt
     Column("asked", Text),  # JSON: the caller's messages
     Column("variables", Text),  # JSON: the values of the template's slots

@@ -111,9 +111,7 @@ class Engine(Section):
     hang_seconds: float = Field(
         60, ge=10, description="an engine without a token for this long is closed and started again"
     )
-    tool_parser: str | None = Field(
-        None, description="how this model writes calls of functions (hermes, llama3_json, …): for `tools`"
-    )
+    tool_parser: str | None = Field(None, description="how the model writes calls: hermes, llama3_json, …")
     echo_reply: str | None = Field(None, description="echo: answer this instead of the question")
     echo_tokens: int | None = Field(None, ge=1, description="echo: repeat the reply up to this length")
     echo_first_seconds: float = Field(0.0, ge=0, description="echo: delay of the first token")
@@ -141,6 +139,7 @@ class Retrieval(Section):
     top: int = Field(4, ge=1, le=50, description="chunks put before the model when nobody says otherwise")
     timeout_seconds: float = Field(10, gt=0, description="a search slower than this is a 503")
     threads: int = Field(4, ge=1, description="searches at once")
+    rewrite: Literal["off", "join", "model"] = Field("off", description="of follow-ups, for the search")
 
 
 class Demos(Section):

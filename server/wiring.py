@@ -138,6 +138,8 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             adapters=adapters,
             secret=secret,
             top=settings.retrieval.top,
+            rewrite=settings.retrieval.rewrite,
+            rewrite_seconds=settings.retrieval.timeout_seconds,
             output_tokens=settings.limits.output_tokens,
             echo_logprobs=settings.limits.echo_logprobs,
             public_url=server.public_url or f"http://{server.host}:{server.port}",

@@ -31,7 +31,7 @@ def grant(request: Request, tokens: int) -> Allowance:
 def estimate(turn: Turn, output_tokens: int) -> int:
     """Tokens that a turn may come to: its text by length, and all it may be answered."""
     said = sum(len(message.text) for message in turn.messages)
-    said += sum(len(prompt) for prompt in turn.prompts if isinstance(prompt, str))
+    said += sum(len(prompt) for prompt in turn.prompts if isinstance(prompt, str)) + turn.calling.chars
     exact = sum(len(prompt) for prompt in turn.prompts if not isinstance(prompt, str))
     answers = turn.n * max(len(turn.prompts), 1)
     wanted = output_tokens if turn.max_tokens is None else turn.max_tokens

@@ -45,6 +45,10 @@ class FewshotRequest(Wire):
     unsupported: bool = Field(
         default=False, description="flag the sentences that no source of the prompt words (needs n = 1)"
     )
+    rewrite_query: bool | None = Field(
+        default=None,
+        description="search for a follow-up question as it stands (false), or made to stand alone (true)",
+    )
     inspect: bool = Field(default=False, description="show the prompt as sent to the model")
 
     def wishes(self) -> Wishes:
@@ -58,6 +62,7 @@ class FewshotRequest(Wire):
             refusal_text=self.refusal_text,
             citations=self.citations,
             unsupported=self.unsupported,
+            rewrite_query=self.rewrite_query,
             inspect=self.inspect,
         )
 

@@ -47,6 +47,8 @@ def fewshot_object(plan: Plan, reply: Reply | None = None) -> dict[str, Any]:
             source_object(source, cited=source.n in numbers, text=turn.wishes.inspect)
             for source in plan.sources
         ],
+        "queries": [plan.query.text] if plan.query else [],
+        "rewrite": plan.query.rewrite if plan.query else None,
         "citations": [citation_object(citation) for citation in cited],
         "citations_dropped": reply.citations_dropped if reply else 0,
         "labels": None,

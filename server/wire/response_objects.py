@@ -77,7 +77,7 @@ def search_item(plan: Plan) -> dict[str, Any]:
         "type": "file_search_call",
         "id": f"fs_{_key(plan)}",
         "status": "completed",
-        "queries": [plan.turn.question],
+        "queries": [plan.query.text if plan.query else plan.turn.question],
         "results": [_result(source) for source in plan.sources],
     }
 

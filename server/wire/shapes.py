@@ -102,6 +102,8 @@ PROVENANCE = made_of(
     sampling=made_of(temperature=NUMBER, top_p=NUMBER, seed=maybe(WHOLE), max_tokens=COUNT, stop=many(TEXT)),
     grounding=one_of("not_requested", "grounded", "ungrounded", "refused"),
     sources=many(SOURCE),
+    queries=many(TEXT),
+    rewrite=maybe(one_of("off", "join", "model", "failed")),
     citations=many(CITATION),
     citations_dropped=COUNT,
     dropped=made_of(sources=COUNT, demos=COUNT, turns=COUNT),

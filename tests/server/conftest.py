@@ -50,6 +50,7 @@ from server.journal import Journal
 from server.keys import Keys
 from server.metrics import Metrics
 from server.pipeline import Parts
+from server.records import Rewrite
 from server.retrieval import IndexRetriever
 from server.stored_responses import StoredResponses
 from tests.server.adapters.making import BASE
@@ -132,6 +133,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         with_keys: bool = False,
         retention_days: float = 30,
         admission: Admission | None = None,
+        rewrite: Rewrite = "off",
         options: Options | None = None,
         open_decoder: Any = None,
         engine_options: Mapping[str, float] = MappingProxyType({}),
@@ -191,6 +193,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
                 metrics=metrics,
                 adapters=adapters,
+                rewrite=rewrite,
                 secret=b"secret",
                 public_url="http://fewshot.test",
                 calibrators=calibrators,
