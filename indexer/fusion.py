@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from indexer.records import Ranked
 
 FEW = 64  # chunks; of fewer, the scores' distribution says nothing
@@ -89,10 +91,12 @@ def fuse(
     best_first = sorted(close, key=lambda row: (-sums[row], row))
     best_first += [row for row in order if row not in close]
     least = min(close.values(), default=0.0)  # nor is one that was not read closer than those
-    return [
-        (row, relevance(cosines.get(row, floor), trust, shares.get(row, 0.0), close.get(row, least)))
-        for row in best_first
-    ]
+    # Hundreds of them, of which a search shows ten: in one go, not one by one.
+    evidence = -2.85 + trust * (5.4 * np.array([cosines.get(row, floor) for row in best_first]) - 3.4)
+    evidence += 3.0 * np.array([shares.get(row, 0.0) for row in best_first])
+    evidence += 10.0 * np.array([close.get(row, least) for row in best_first])
+    chances = 1.0 / (1.0 + np.exp(-np.clip(evidence, -40.0, 40.0)))
+    return list(zip(best_first, chances.tolist(), strict=True))
 
 
 def standing(best: float, background: Background) -> float:
@@ -107,14 +111,13 @@ def standing(best: float, background: Background) -> float:
     return _logistic(2 * (deviations - math.sqrt(2 * math.log(background.chunks)) + 0.5))
 
 
-def relevance(cosine: float, trust: float, share: float, close: float | None = None) -> float:
-    """Probability that a chunk with this evidence is relevant; `close` is None where nothing was read.
+def relevance(cosine: float, trust: float, share: float) -> float:
+    """Probability that a chunk with this evidence is relevant, where nothing was read.
 
-    Logistic regressions on the ten best hits of up to 200 questions of each of 14 judged collections.
+    A logistic regression on the ten best hits of up to 200 questions of each of 14 judged collections; what
+    was read has one of its own, in `fuse`.
     """
-    if close is None:
-        return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
-    return _logistic(-2.85 + trust * (5.4 * cosine - 3.4) + 3.0 * share + 10.0 * close)
+    return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
 
 
 def calibrate(evidence: Sequence[float]) -> list[float]:

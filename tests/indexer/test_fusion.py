@@ -1,7 +1,9 @@
 """Two legs to one ranking with scores that mean something."""
 
+import math
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +77,15 @@ def test_reading_loses_nothing_and_puts_what_was_read_first(dense, keyword, gras
     read_rows = [row for row in order if row in close]
     assert order[: len(read_rows)] == read_rows
     assert all(0 <= evidence <= 1 for _, evidence in fused)
+
+
+def test_what_was_read_scores_by_cosine_share_and_closeness():
+    few = Background(0.0, 0.0, 0)  # too few to doubt the leg
+    dense = Dense(Ranked((1, 2), (0.6, 0.4)), few, 1.0)
+    fused = dict(fuse(dense, Keyword(Ranked((1,), (1.0,)), 2.0), read=lambda rows: {1: 0.3, 2: 0.1}))
+    for row, cosine, share, close in ((1, 0.6, 0.5, 0.3), (2, 0.4, 0.0, 0.1)):
+        evidence = -2.85 + (5.4 * cosine - 3.4) + 3.0 * share + 10.0 * close
+        assert fused[row] == pytest.approx(1 / (1 + math.exp(-evidence)))
 
 
 @given(dense=legs, keyword=legs, grasp=unit)

@@ -68,8 +68,13 @@ def main(folder: Path, levels: int) -> None:
 def _fill(folder: Path, free: int) -> Path:
     filler = folder / "filler"
     with filler.open("wb") as file:
-        left = os.statvfs(folder)
-        os.posix_fallocate(file.fileno(), 0, max(1, left.f_bavail * left.f_frsize - free))
+        while True:
+            left = os.statvfs(folder)
+            try:
+                os.posix_fallocate(file.fileno(), 0, max(1, left.f_bavail * left.f_frsize - free))
+                break
+            except OSError:  # what was attached is still being read, and took some
+                time.sleep(0.05)
     return filler
 
 
