@@ -33,7 +33,11 @@ class Metrics:
             "fewshot_admission_rejected", "Refused before any engine work", ("reason",), registry=registry
         )
         self.first_token_seconds = Histogram(
-            "fewshot_time_to_first_token_seconds", "TTFT", ("model",), buckets=FIRST_TOKEN, registry=registry
+            "fewshot_time_to_first_token_seconds",
+            "TTFT; arm is experiment/arm of requests that count for one, else none",
+            ("model", "arm"),
+            buckets=FIRST_TOKEN,
+            registry=registry,
         )
         self.per_token_seconds = Histogram(
             "fewshot_time_per_output_token_seconds",
@@ -94,7 +98,8 @@ class Metrics:
         self.citations.labels("dropped").inc(reply.citations_dropped)
         if reply.first_token_seconds is None:
             return
-        self.first_token_seconds.labels(model).observe(reply.first_token_seconds)
+        arm = plan.met.arm if plan.met.assigned else "none"
+        self.first_token_seconds.labels(model, arm).observe(reply.first_token_seconds)
         if usage.completion_tokens > 1:
             rest = reply.total_seconds - reply.first_token_seconds
             self.per_token_seconds.labels(model).observe(rest / (usage.completion_tokens - 1))

@@ -75,6 +75,10 @@ def test_a_unit_meets_the_arm_that_the_file_says_and_everything_names_it(serve, 
             assert (row["exposures.experiment"], row["exposures.arm"]) == ("shots", arm)
             assert (row["exposures.phase"], row["exposures.propensity"]) == (1, 0.5)
             assert row["plans.served"] == f"shots/{arm}"
+        told = running.parts.metrics.exposition().decode()
+    counts = dict(re.findall(r'fewshot_exposures_total{arm="(\w+)",experiment="shots"} (\d+)', told))
+    assert sum(map(int, counts.values())) == 5
+    assert 'first_token_seconds_count{arm="shots/' in told
 
 
 @pytest.mark.parametrize(
