@@ -74,8 +74,8 @@ def loadable(name, path, number):
     return Loadable(reference=name, number=number, kind=kind, folder=path, length=length_of(path))
 
 
-async def say(decoder, number, adapter, call):
-    limits = Limits(max_tokens=TOKENS, temperature=0.0, logprobs=20, ignore_eos=True)
+async def say(decoder, number, adapter, call, salt=""):
+    limits = Limits(max_tokens=TOKENS, temperature=0.0, logprobs=20, ignore_eos=True, cache_salt=salt)
     tokens, logprobs = [], []
     asked = decoder.decode(tuple(PROMPTS[number]), limits, request_id=call, adapter=adapter)
     async for piece in asked:
@@ -130,10 +130,16 @@ async def served(decoder, adapters, wanted):
     await host.unload("soft1")
     await host.load(loadable("soft8", adapters["soft0"], 60))
     check(wanted, "soft0", 0, await say(decoder, 0, "soft8", "other rows"))
+    await host.unload("lora9")
     bad = adapters["soft0"].parent / "bad"
     with pytest.raises(InvalidValue, match="engine refuses"):
         await host.load(Loadable(reference="bad", number=61, kind="lora", folder=bad, length=8))
     check(wanted, None, 0, await say(decoder, 0, None, "still alive"))
+    # A worker that lost a prefix fails the request; it never answers without it.
+    await decoder._engine.collective_rpc("drop_prefix", args=(host.held("prefix0").ids[0],))
+    with pytest.raises(EngineUnavailable, match="could not decode"):
+        await say(decoder, 0, "prefix0", "lost", salt="nothing cached")
+    check(wanted, None, 0, await say(decoder, 0, None, "alive after all"))
 
 
 def test_every_kind_answers_as_it_was_trained_beside_all_others(made, tmp_path):
