@@ -28,6 +28,7 @@ import numpy as np
 
 from bench.adapter_folders import write_folders
 from server.models import locate
+from server.reaching import drain
 from server.settings import load_settings
 
 MUST_LOAD_MS = 300.0
@@ -269,7 +270,7 @@ def serving(data: Path, model: Path) -> Iterator[tuple[str, int]]:
         "FEWSHOT_ENGINE_SOFT_ROWS": "64",
         "FEWSHOT_ENGINE_PREFIX_ROWS": "64",
         "FEWSHOT_SERVER_QUEUE": "4096",
-        "FEWSHOT_RETRIEVAL_EMBEDDER": "hash",
+        "FEWSHOT_EMBEDDER": "hash",
     }
     command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
     environment = os.environ | knobs
@@ -278,9 +279,16 @@ def serving(data: Path, model: Path) -> Iterator[tuple[str, int]]:
     )
     try:
         assert child.stderr is not None
-        url = next((found[1] for line in child.stderr if (found := LISTENS.search(line))), None)
+        lines = []
+        url = None
+        for line in child.stderr:
+            lines.append(line.rstrip())
+            if found := LISTENS.search(line):
+                url = found[1]
+                break
         if url is None:
-            raise click.ClickException("the server did not start")
+            raise click.ClickException("the server did not start:\n" + "\n".join(lines[-5:]))
+        drain(child)
         until = time.monotonic() + 900
         while httpx.get(f"{url}/ready", timeout=30).status_code != 200:
             if time.monotonic() > until or child.poll() is not None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from server.adapter_settings import Adapters, LoraRank
 from server.alias_settings import Alias, AliasName
 from server.section import Origins, Section
 
@@ -95,9 +96,7 @@ class Engine(Section):
     max_loras: int = Field(
         0, ge=0, description="LoRA adapters decoded together; 0: none are loaded, and nothing is slower"
     )
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
-        16, description="largest rank of a LoRA; memory is set aside for it"
-    )
+    max_lora_rank: LoraRank = Field(16, description="largest rank of a LoRA; memory is set aside for it")
     live_loras: int | None = Field(
         None, ge=1, description="LoRA adapters held in memory, ready at once; default 4 times max_loras"
     )
@@ -116,13 +115,6 @@ class Engine(Section):
     echo_tokens: int | None = Field(None, ge=1, description="echo: repeat the reply up to this length")
     echo_first_seconds: float = Field(0.0, ge=0, description="echo: delay of the first token")
     echo_interval_seconds: float = Field(0.0, ge=0, description="echo: delay between tokens")
-
-
-class Adapters(Section):
-    inbox: Path | None = Field(
-        None, description="the only folder that /v1/adapters takes folders from; default <data>/inbox"
-    )
-    bytes: int = Field(2 * 2**30, ge=1024, description="of all files of one adapter, at most")
 
 
 class Retrieval(Section):

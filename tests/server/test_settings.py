@@ -49,3 +49,9 @@ def test_every_setting_has_a_meaning_and_a_variable_of_its_own():
     assert all(about for _, _, _, about in rows)
     assert len({name for _, name, _, _ in rows}) == len(rows)
     assert variable("paths", "data") == "FEWSHOT_DATA_DIR"
+
+
+def test_a_choice_of_numbers_comes_from_a_variable_too():
+    assert load_settings(environ={"FEWSHOT_ENGINE_MAX_LORA_RANK": "8"}).engine.max_lora_rank == 8
+    with pytest.raises(SettingsRefused, match="max_lora_rank"):
+        load_settings(environ={"FEWSHOT_ENGINE_MAX_LORA_RANK": "9"})
