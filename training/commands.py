@@ -9,65 +9,91 @@ from typing import Any
 
 import click
 
+from training.progress import progress, say
+from training.retriever_command import retriever
+
 METHODS = {
-    "lora": "low-rank updates of the linear layers",
-    "rslora": "the same, scaled for high ranks",
-    "soft-prompt": "vectors before the prompt",
-    "prefix": "keys and values before the prompt, in every layer",
-    "dpo": "LoRA by direct preference optimisation: rows with chosen and rejected",
+    "lora": "Low-rank updates of the linear layers.",
+    "rslora": "The same, scaled for high ranks.",
+    "soft-prompt": "Vectors before the prompt.",
+    "prefix": "Keys and values before the prompt, in every layer.",
+    "dpo": "A LoRA by direct preference optimisation, from rows with chosen and rejected.",
 }
 
 
-@click.command(epilog="Methods: " + "; ".join(f"{name}: {about}" for name, about in METHODS.items()) + ".")
-@click.argument("method", type=click.Choice(list(METHODS)))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    required=True,
-    help="JSONL as `fewshot export sft` (dpo: `pairs`) writes it.",
+OPTIONS = (
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        required=True,
+        help="JSONL as `fewshot export sft` (dpo: `pairs`) writes it.",
+    ),
+    click.option("--name", required=True, help="Of the adapter: lower-case letters, digits, hyphens."),
+    click.option("--base", help="Model folder or fetched model; default: engine.model."),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of adapters; default: where `fewshot adapters` looks.",
+    ),
+    click.option(
+        "--rank", type=click.IntRange(1, 512), default=8, show_default=True, help="Of lora, rslora, dpo."
+    ),
+    click.option(
+        "--tokens",
+        type=click.IntRange(1, 512),
+        default=32,
+        show_default=True,
+        help="Of soft-prompt and prefix; a prefix fills whole KV blocks (32 on a processor).",
+    ),
+    click.option("--epochs", type=click.FloatRange(0.01, 1000), default=3.0, show_default=True),
+    click.option(
+        "--learning-rate", type=click.FloatRange(1e-8, 1.0), help="Default: the method's usual one."
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(8, 131072),
+        default=1024,
+        show_default=True,
+        help="Of prompt and answer; longer rows are left out and counted.",
+    ),
+    click.option("--batch-texts", type=click.IntRange(1, 4096), default=16, show_default=True),
+    click.option("--beta", type=click.FloatRange(0.001, 10), default=0.1, show_default=True, help="Of dpo."),
+    click.option("--seed", type=int, default=11, show_default=True),
+    click.option("--device", help="cpu or cuda; default: the best there is."),
+    click.option(
+        "--resume", type=click.Path(path_type=Path, dir_okay=False), help="Checkpoint to keep and go on from."
+    ),
 )
-@click.option("--name", required=True, help="Of the adapter: lower-case letters, digits, hyphens.")
-@click.option("--base", help="Model folder or fetched model; default: engine.model.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of adapters; default: where `fewshot adapters` looks.",
-)
-@click.option(
-    "--rank", type=click.IntRange(1, 512), default=8, show_default=True, help="Of lora, rslora, dpo."
-)
-@click.option(
-    "--tokens",
-    type=click.IntRange(1, 512),
-    default=32,
-    show_default=True,
-    help="Of soft-prompt and prefix; a prefix fills whole KV blocks (32 on a processor).",
-)
-@click.option("--epochs", type=click.FloatRange(0.01, 1000), default=3.0, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(1e-8, 1.0), help="Default: the method's usual one.")
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(8, 131072),
-    default=1024,
-    show_default=True,
-    help="Of prompt and answer; longer rows are left out and counted.",
-)
-@click.option("--batch-texts", type=click.IntRange(1, 4096), default=16, show_default=True)
-@click.option("--beta", type=click.FloatRange(0.001, 10), default=0.1, show_default=True, help="Of dpo.")
-@click.option("--seed", type=int, default=11, show_default=True)
-@click.option("--device", help="cpu or cuda; default: the best there is.")
-@click.option(
-    "--resume", type=click.Path(path_type=Path, dir_okay=False), help="Checkpoint to keep and go on from."
-)
-@click.pass_context
-def train(context: click.Context, /, method: str, **options: Any) -> None:
-    """Train an adapter with METHOD and put it where the server can load it.
+
+
+@click.group()
+def train() -> None:
+    """Train an adapter of the language model, or the embedder.
 
     \b
     fewshot export sft --out sft.jsonl
     fewshot train lora --data sft.jsonl --name refund
-    fewshot adapters load refund@…          (the reference that this command prints)
-    """  # fmt: skip
+    fewshot adapters load refund@…          (the reference that the command prints)
+    """
+
+
+def _adapter_command(method: str) -> click.Command:
+    @click.pass_context
+    def run(context: click.Context, /, **options: Any) -> None:
+        _train(context, method, options)
+
+    command: click.Command = click.command(method, help=METHODS[method])(run)
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+for _method in METHODS:
+    train.add_command(_adapter_command(_method))
+train.add_command(retriever)
+
+
+def _train(context: click.Context, method: str, options: dict[str, Any]) -> None:
     from training.errors import TrainingRefused
 
     paths = context.obj.paths if context.obj is not None else None
@@ -139,7 +165,7 @@ def make(
     learner = Adapter(model, rows, valid, beta=beta)
     before = learner.score()
     began = time.monotonic()
-    done = learn(learner, settings, say=lambda p: say(progress(p, method)), checkpoint=resume)
+    done = learn(learner, settings, say=lambda now: say(progress(now)), checkpoint=resume)
     trainable, _ = model.get_nb_trainable_parameters()
     report = {
         "score_before": before,
@@ -170,14 +196,3 @@ def make(
         metrics={"score_before": before, "score": done.valid},
     )
     return made.reference
-
-
-def progress(now: Any, method: str) -> str:
-    return (
-        f"step {now.step:,}/{now.steps:,}  loss {now.loss:.4f}  validation {now.valid:.4f}  "
-        f"{now.seconds_left:.0f} s left"
-    )
-
-
-def say(line: str) -> None:
-    click.echo(line, err=True)
