@@ -83,7 +83,7 @@ def _adapter_command(method: str) -> click.Command:
         _train(context, method, options)
 
     command: click.Command = click.command(method, help=METHODS[method])(run)
-    for option in reversed(OPTIONS):
+    for option in OPTIONS:
         command = option(command)
     return command
 
