@@ -4,6 +4,8 @@ import hmac
 
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
 from indexer.database import check_schema, open_database
 from indexer.errors import DatabaseRefused
@@ -12,6 +14,7 @@ from server.errors import NotFound
 from server.forgetting import erase_texts
 from server.journal import Journal
 from server.keys import Keys
+from server.migrations.versions import v1_journal
 from server.schema import VERSION, metadata, open_schema, responses
 from server.stored_responses import StoredResponse, StoredResponses
 
@@ -95,16 +98,10 @@ def old_key(engine):
     return key
 
 
-def old_tables():
-    """The journal's three tables without the columns that came later."""
-    later = {"phase", "propensity", "slice", "served", "asked", "variables"}
-    later |= {"idempotency_key", "retry_count", "trace", "engine", "options", "prompt_lengths", "erased_at"}
-    later |= {"token_lengths", "finishes", "calls", "adapter", "adapter_sha256"}
-    old = sa.MetaData()
-    for name in ("exposures", "plans", "replies"):
-        columns = [column for column in metadata.tables[name].columns if column.name not in later]
-        sa.Table(name, old, *(sa.Column(c.name, c.type, primary_key=c.primary_key) for c in columns))
-    return old
+def make_old_tables(engine):
+    """The journal's tables as the first revision makes them."""
+    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+        v1_journal.upgrade()
 
 
 @pytest.mark.parametrize("keys_first", [True, False])
@@ -113,7 +110,7 @@ def test_a_journal_of_release_0_1_0_is_upgraded_with_a_copy_beside_it(tmp_path, 
     engine = open_database(path)
     key = old_key(engine) if keys_first else None
     check_schema(engine, 1)  # as 0.1.0 did it
-    old_tables().create_all(engine)
+    make_old_tables(engine)
     with engine.begin() as connection:
         connection.execute(
             sa.text(
