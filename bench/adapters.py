@@ -28,7 +28,7 @@ import numpy as np
 
 from bench.adapter_folders import write_folders
 from server.models import locate
-from server.reaching import drain
+from server.reaching import drain, wait_until_ready
 from server.settings import load_settings
 
 MUST_LOAD_MS = 300.0
@@ -290,10 +290,9 @@ def serving(data: Path, model: Path) -> Iterator[tuple[str, int]]:
             raise click.ClickException("the server did not start:\n" + "\n".join(lines[-5:]))
         drain(child)
         until = time.monotonic() + 900
-        while httpx.get(f"{url}/ready", timeout=30).status_code != 200:
+        while not wait_until_ready(url, seconds=1.0, child=child):
             if time.monotonic() > until or child.poll() is not None:
-                raise click.ClickException("the server did not become ready")
-            time.sleep(0.5)
+                raise click.ClickException("the server did not become ready; `fewshot serve` shows why")
         yield url, child.pid
     finally:
         child.terminate()
