@@ -249,7 +249,7 @@ def check(answered: Answered, catalogue: Catalogue, counts: Counts, show: bool =
 
 def _holds(answer: str, citation: Citation, text: str) -> bool:
     """Whether the span, read from the document, holds as long a run of the sentence's words as the chunk."""
-    sentence = _plain(re.sub(r"\[[\d, ]+\]", " ", answer[citation.answer_start : citation.answer_end]))
+    sentence = _plain(re.sub(r"\[[\d, ]+(\]|$)", " ", answer[citation.answer_start : citation.answer_end]))
     chunk = _plain(text[citation.source.char_start : citation.source.char_end])
     span = _plain(text[citation.char_start : citation.char_end])
     return _longest_run(sentence, span) >= _longest_run(sentence, chunk)

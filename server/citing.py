@@ -15,6 +15,7 @@ from server.sources import Citation, SourceUse
 from server.support import SourceText, Support, says_something
 
 MARKER = re.compile(r"\[\d{1,3}(?:, \d{1,3}){0,49}\]")  # as Markers shows them
+UNCLOSED = re.compile(r"\[[\d,\s]*$")  # where the answer was cut off: no number that the source must have
 LONGEST = 256  # characters; MARKER matches nothing longer
 CLAUSE = 12  # characters; a shorter piece of a sentence is found anywhere
 # A sentence ends with its markers: `Cats sleep. [1] Dogs bark.` has one after `[1]`.
@@ -179,7 +180,7 @@ class _Answer(NamedTuple):
 
     def claim(self, start: int, end: int) -> str:
         """What that part of the answer says, without the markers."""
-        return MARKER.sub(" ", self.text[start:end])
+        return UNCLOSED.sub("", MARKER.sub(" ", self.text[start:end]))
 
 
 def sentences(text: str) -> list[Sentence]:

@@ -183,3 +183,14 @@ def test_the_list_of_sources_cannot_be_broken_out_of():
         "\n- \\[2\\] [policy.md, p. 3](https://f/v1/files/file-b/content#page=3)"
     )
     assert source_list([], "https://f") == ""
+
+
+def test_a_marker_that_the_end_cut_off_is_no_number_that_the_source_must_have():
+    citer = Citer(
+        [replace(SOURCE, text="1 ) Refunds of any purchase take thirty days to arrive.", char_start=0)]
+    )
+    citer.feed("Refunds of purchases take thirty days to arrive [1] [1")
+    citer.finish()
+    (citation,) = citer.verify().citations
+    assert citation.check == "span"
+    assert citation.char_start > 0
