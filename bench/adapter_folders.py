@@ -20,7 +20,9 @@ def write_folders(model: Path, inbox: Path, *, turning: int) -> None:
     base = read_base(model)
     names = [*(f"lora-{number}" for number in range(3)), *(f"turn-{number}" for number in range(turning))]
     for seed, name in enumerate(names):
-        _write(inbox / name, _lora(base, seed), peft_type="LORA", r=RANK, lora_alpha=2 * RANK, bias="none")
+        tensors = _lora(base, seed)
+        config = {"r": RANK, "lora_alpha": 2 * RANK, "bias": "none", "target_modules": list(MODULES)}
+        _write(inbox / name, tensors, peft_type="LORA", **config)
     embedding = _embedding(model)
     for number in range(3):
         draw = np.random.default_rng(100 + number)

@@ -124,6 +124,12 @@ TYPES: Mapping[str, tuple[Literal["lora", "soft-prompt", "prefix"], Mapping[str,
     "CARTRIDGE": ("prefix", VIRTUAL, "num_virtual_tokens"),
 }
 
+NEEDED = {
+    "lora": ("r", "lora_alpha", "target_modules"),
+    "soft-prompt": ("num_virtual_tokens",),
+    "prefix": ("num_virtual_tokens",),
+}
+
 
 def read_peft_config(text: bytes) -> PeftConfig:
     """Raises InvalidValue naming field and way out, UnsupportedAdapterKind for a method not served."""
@@ -154,6 +160,10 @@ def read_peft_config(text: bytes) -> PeftConfig:
                 f"{CONFIG}: {field} = {json.dumps(value)[:100]} is not served: {rule.otherwise}",
                 param=f"{CONFIG}.{field}",
             )
-    if length not in said:
-        raise InvalidValue(f"{CONFIG}: {length} is missing", param=f"{CONFIG}.{length}")
+    for field in NEEDED[served]:
+        if said.get(field) is None:
+            raise InvalidValue(
+                f"{CONFIG}: {field} is missing, and the engine needs it; save the adapter with peft",
+                param=f"{CONFIG}.{field}",
+            )
     return PeftConfig(served, said[length], said)

@@ -192,6 +192,8 @@ HOSTILE = {
     "layer replication": (rewrite(layer_replication=[[0, 1]]), "replicates no layers"),
     "trained tokens": (rewrite(trainable_token_indices=[1]), "soft prompt"),
     "a pattern that is a program": (rewrite(rank_pattern={"(a+)+$": 4}), "ends of module names"),
+    "no target modules": (rewrite(target_modules=None), "target_modules is missing"),
+    "no alpha": (rewrite(lora_alpha=None), "number above 0"),
     "an unknown field": (rewrite(use_newest_thing=True), "'use_newest_thing' is not known"),
     "a config that is no JSON": (
         lambda f: (f / "adapter_config.json").write_text("r=4"),
