@@ -21,7 +21,9 @@ State = Literal["starting", "ready", "not_ready"]
 log = logging.getLogger("fewshot.engine")
 PROBE_SECONDS = 5.0  # a token produced for anybody within this time counts instead of a probe
 PROOF_SECONDS = 10.0  # without a token for longer than this, the engine is not ready
-HANG_SECONDS = 60.0  # without one for longer than this, it is lost: long prompts on a processor take many
+HANG_SECONDS = (
+    300.0  # without one for longer than this, it is lost: long prompts on a busy processor take many
+)
 CLOSE_SECONDS = 30.0  # for a lost one to close; one that cannot is left to the system
 PAUSE_SECONDS = 1.0  # before it is opened again
 LOSSES, WITHIN_SECONDS = 3, 600.0  # so many within this time, and it stays closed

@@ -108,7 +108,7 @@ class Engine(Section):
     )
     gpu_memory_share: float = Field(0.8, gt=0, le=0.95, description="of the whole card")
     hang_seconds: float = Field(
-        60, ge=10, description="an engine without a token for this long is closed and started again"
+        300, ge=10, description="an engine without a token for this long is closed and started again"
     )
     tool_parser: str | None = Field(None, description="how the model writes calls: hermes, llama3_json, …")
     echo_reply: str | None = Field(None, description="echo: answer this instead of the question")
