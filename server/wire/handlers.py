@@ -80,7 +80,10 @@ def methods_of(request: Request) -> list[str]:
     """What this path takes. The framework names the methods of the first of its routes alone."""
     here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     described = [route for route in here if getattr(route, "include_in_schema", False)]
-    return sorted({method for route in described or here for method in getattr(route, "methods", None) or ()})
+    # A path that is written out hides one with an id in that place: /v1/adapters/steps, /{adapter_id}.
+    exact = [route for route in described if getattr(route, "path", None) == request.url.path]
+    named = exact or described or here
+    return sorted({method for route in named for method in getattr(route, "methods", None) or ()})
 
 
 async def _answer_validation(request: Request, error: Exception) -> Response:

@@ -135,6 +135,7 @@ def test_an_unknown_path_is_an_error_object(serve, path):
         ("OPTIONS", "/v1/vector_stores/vs_1", "DELETE, GET, POST"),
         ("PATCH", "/v1/responses/resp_1", "DELETE, GET"),
         ("GET", "/v1/chat/completions", "POST"),
+        ("OPTIONS", "/v1/adapters/steps", "GET"),
     ],
 )
 def test_a_wrong_method_is_told_every_right_one(serve, method, path, allowed):
