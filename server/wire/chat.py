@@ -9,7 +9,7 @@ from server.calling import Calling
 from server.records import Choice, Reply, Search, Turn
 from server.wire.aliases import bound
 from server.wire.answers import annotations, chat_logprobs, usage_object
-from server.wire.chat_messages import ChatMessage, misplaced
+from server.wire.chat_messages import ChatMessage, misnamed, misplaced
 from server.wire.fields import CHAT
 from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import call_object, fewshot_object
@@ -47,7 +47,8 @@ class ChatRequest(Generation):
             raise fault("top_logprobs needs logprobs: true", at="top_logprobs")
         self.search()
         self.calling()
-        if wrong := misplaced([message.plain() for message in self.messages]):
+        plain = [message.plain() for message in self.messages]
+        if wrong := misplaced(plain) or misnamed(self.messages):
             raise fault(wrong.problem, at=f"messages[{wrong.at}].{wrong.field}")
         return self
 

@@ -58,6 +58,7 @@ class ChatMessage(Wire):
         default=None, description="of the assistant"
     )
     tool_call_id: CallId | None = Field(default=None, description="of a tool: which call this came of")
+    name: CalledName | None = Field(default=None, description="of a tool: that of the function, once more")
     # Clients echo whole assistant messages. What follows is accepted there and not shown to the model.
     refusal: str | None = None
     annotations: list[Any] | None = None
@@ -72,8 +73,9 @@ class ChatMessage(Wire):
                 raise fault("Only assistant messages have this field", at=f".{name}", kind="unsupported")
         if self.role == "tool" and self.tool_call_id is None:
             raise fault("A tool's message names the call it came of", at=".tool_call_id", kind="absent")
-        if self.role != "tool" and self.tool_call_id is not None:
-            raise fault("Only a tool's message has this field", at=".tool_call_id", kind="unsupported")
+        if self.role != "tool":
+            for name in sorted(self.model_fields_set & {"tool_call_id", "name"}):
+                raise fault("Only a tool's message has this field", at=f".{name}", kind="unsupported")
         return self
 
     def plain(self) -> Message:
@@ -109,6 +111,16 @@ def misplaced(messages: Sequence[Message]) -> Misplaced | None:
         if len(waiting) < len(message.calls):
             return Misplaced(at, "tool_calls", "two calls have the same id")
     return Misplaced(len(messages) - 1, "tool_calls", _unanswered(waiting)) if waiting else None
+
+
+def misnamed(messages: Sequence[ChatMessage]) -> Misplaced | None:
+    """The first tool's message that names another function than the call it came of."""
+    called: dict[str | None, str] = {}
+    for at, message in enumerate(messages):
+        called |= {call.id: call.function.name for call in message.tool_calls or ()}
+        if message.name is not None and message.name != (name := called.get(message.tool_call_id)):
+            return Misplaced(at, "name", f"the call that this came of is of {name!r}")
+    return None
 
 
 def _unanswered(waiting: dict[str, None]) -> str:

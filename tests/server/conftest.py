@@ -142,6 +142,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         upload_bytes: int = 100 * 2**20,
         cors_origins: tuple[str, ...] = (),
         embedding: type[EmbeddingService] = EmbeddingService,
+        search_seconds: float = 5,
         aliases: Sequence[Alias] = (),
         library: Library | None = None,
         calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
@@ -161,7 +162,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
 
         @contextlib.asynccontextmanager
         async def open_parts() -> AsyncIterator[Opened]:
-            retriever = IndexRetriever(Searcher(folder, embedders), timeout_seconds=5, threads=2)
+            retriever = IndexRetriever(Searcher(folder, embedders), timeout_seconds=search_seconds, threads=2)
             pool = Pool(
                 parse_lines(map(json.dumps, EXAMPLES), "examples"),
                 vectors=embedder.passages([example["input"] for example in EXAMPLES]),

@@ -95,7 +95,7 @@ def test_answers_are_as_described(serve, tmp_path):
 @pytest.mark.timeout(3600)
 def test_answers_are_as_described_in_ten_thousand_cases(serve, tmp_path):
     seed = int(os.environ.get("FEWSHOT_EXPLORE_SEED", SEED))
-    found = explore(serve, tmp_path, examples=150, seconds=3_500, seed=seed)
+    found = explore(serve, tmp_path, examples=200, seconds=3_500, seed=seed)
     assert found["test_cases"]["generated"] >= 10_000
     assert all(phase["status"] != "failure" for phase in found["phases"].values())
 

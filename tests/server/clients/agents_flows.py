@@ -11,12 +11,13 @@ from agents import (
     OpenAIResponsesModel,
     Runner,
     SQLiteSession,
+    function_tool,
     set_tracing_disabled,
 )
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from tests.server.clients.flows import Server, flow, main
+from tests.server.clients.flows import CALL, Server, flow, main
 
 WAYS = (OpenAIResponsesModel, OpenAIChatCompletionsModel)
 SETTINGS = ModelSettings(
@@ -100,7 +101,35 @@ async def file_search(server):
     assert {note.type for note in message.content[0].annotations} == {"file_citation"}
 
 
-# Follow-up: function_tool and handoffs belong here once tools are served.
+@function_tool
+def weather(town: str) -> str:
+    """The weather of a town."""
+    return f"Rain in {town}."
+
+
+@flow
+async def tools(server):
+    for way in WAYS:
+        forecaster = agent(server, way, tools=[weather])
+        done = await Runner.run(forecaster, CALL)
+        assert "Rain in Oslo." in done.final_output
+        running = Runner.run_streamed(forecaster, CALL)
+        seen = [
+            event.name async for event in running.stream_events() if event.type == "run_item_stream_event"
+        ]
+        assert seen == ["tool_called", "tool_output", "message_output_created"]
+        assert "Rain in Oslo." in running.final_output
+
+
+@flow
+async def handoffs(server):
+    for way in WAYS:
+        first = agent(server, way, handoffs=[agent(server, way, name="Expert")])
+        done = await Runner.run(
+            first, '<tool_call>{"name": "transfer_to_expert", "arguments": {}}</tool_call>'
+        )
+        assert done.last_agent.name == "Expert"
+
 
 if __name__ == "__main__":
     set_tracing_disabled(True)  # traces go to OpenAI

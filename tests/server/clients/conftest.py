@@ -23,9 +23,14 @@ class Address(NamedTuple):
 
 @pytest.fixture(scope="package")
 def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    """A server that says the question again."""
+    """A server that says the question again, and calls the functions that it is told to call."""
     data = tmp_path_factory.mktemp("data")
-    settings = {"FEWSHOT_DATA_DIR": str(data), "FEWSHOT_EMBEDDER": "hash", "FEWSHOT_AUTH_ENABLED": "true"}
+    settings = {
+        "FEWSHOT_DATA_DIR": str(data),
+        "FEWSHOT_EMBEDDER": "hash",
+        "FEWSHOT_AUTH_ENABLED": "true",
+        "FEWSHOT_ENGINE_TOOL_PARSER": "hermes",
+    }
     create = ["keys", "create", "--scope", "infer", "--scope", "files", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "server.cli", *create],

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import openai
 
+CALL = '<tool_call>{"name": "weather", "arguments": {"town": "Oslo"}}</tool_call>'  # the echo plays it
 SLEEP = b"Cats sleep for thirteen hours a day and hunt at dusk."
 
 

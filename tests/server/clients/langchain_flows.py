@@ -1,10 +1,10 @@
 """What programs do through LangChain's OpenAI classes, with their own defaults."""
 
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
-from tests.server.clients.flows import Server, flow, main, refused
+from tests.server.clients.flows import CALL, Server, flow, main, refused
 
 WORD = '{"word": "Hello"}'
 TURNS = [SystemMessage("Be short."), HumanMessage("One"), AIMessage("One"), HumanMessage("Two")]
@@ -120,7 +120,40 @@ def completions(server):
     assert [row[0].text for row in model.generate(["Hello", "B"]).generations] == ["Hello", "B"]
 
 
-# Follow-up: bind_tools with functions and method="function_calling" belong here once tools are served.
+def weather(town: str) -> str:
+    """The weather of a town."""
+    return f"Rain in {town}."
+
+
+@flow
+def tools(server):
+    for way in (False, True):
+        speak = chat(server, use_responses_api=way).bind_tools([weather])
+        called = speak.invoke(CALL)
+        (call,) = called.tool_calls
+        assert (call["name"], call["args"]) == ("weather", {"town": "Oslo"})
+        given = ToolMessage(weather(**call["args"]), tool_call_id=call["id"])
+        done = speak.invoke([HumanMessage(CALL), called, given])
+        assert "Rain in Oslo." in done.text
+        assert not done.tool_calls
+        chunks = list(speak.stream(CALL))
+        whole = chunks[0]
+        for chunk in chunks[1:]:
+            whole += chunk
+        assert [(call["name"], call["args"]) for call in whole.tool_calls] == [("weather", {"town": "Oslo"})]
+
+
+@flow
+def forced_tools(server):
+    named = chat(server).bind_tools([weather], tool_choice="weather", strict=True)
+    (call,) = named.invoke('{"town": "Rome"}').tool_calls
+    assert call["args"] == {"town": "Rome"}
+    some = chat(server).bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
+    (call,) = some.invoke('[{"name": "weather", "parameters": {"town": "Rome"}}]').tool_calls
+    assert call["args"] == {"town": "Rome"}
+    by_call = chat(server).with_structured_output(Greeting, method="function_calling")
+    assert by_call.invoke(WORD) == Greeting(word="Hello")
+
 
 if __name__ == "__main__":
     main("langchain-openai", "langchain-core", "openai")

@@ -1,13 +1,15 @@
 """What programs do through LlamaIndex's classes for servers like OpenAI's, with their own defaults."""
 
 from llama_index.core import Document, PromptTemplate, VectorStoreIndex
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike, OpenAILikeResponses
 from pydantic import BaseModel
 
-from tests.server.clients.flows import SLEEP, Server, flow, main, refused
+from tests.server.clients.flows import CALL, SLEEP, Server, flow, main, refused
 
 WORD = '{"word": "Hello"}'
 HELLO = [ChatMessage(role="system", content="Be short."), ChatMessage(role="user", content="Hello")]
@@ -99,7 +101,30 @@ def chat_engine(server):
     assert str(engine.chat("Three")) == "Three"
 
 
-# Follow-up: FunctionAgent and predict_and_call belong here once tools are served.
+def weather(town: str) -> str:
+    """The weather of a town."""
+    return f"Rain in {town}."
+
+
+@flow
+async def tools(server):
+    speak = model(server, is_function_calling_model=True)
+    tool = FunctionTool.from_defaults(weather)
+    answer = speak.chat_with_tools([tool], user_msg=CALL)
+    (call,) = speak.get_tool_calls_from_response(answer)
+    assert (call.tool_name, call.tool_kwargs) == ("weather", {"town": "Oslo"})
+    assert "Rain in Oslo." in str(speak.predict_and_call([tool], user_msg=CALL))
+    done = await FunctionAgent(tools=[weather], llm=speak).run(user_msg=CALL)  # streams
+    assert "Rain in Oslo." in str(done)
+
+
+@flow
+def structured_output_by_call(server):
+    speak = model(server, is_function_calling_model=True).as_structured_llm(Greeting)
+    assert speak.complete('[{"name": "Greeting", "parameters": {"word": "Hello"}}]').raw == Greeting(
+        word="Hello"
+    )
+
 
 if __name__ == "__main__":
     main("llama-index-llms-openai-like", "llama-index-embeddings-openai-like", "llama-index-core", "openai")

@@ -93,6 +93,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"messages": [HELLO, called(call(), call())]}, InvalidValue, "messages[1].tool_calls"),
     ({"messages": [{**HELLO, "tool_calls": []}]}, UnsupportedParameter, "messages[0].tool_calls"),
     ({"messages": [{**HELLO, "tool_call_id": "c"}]}, UnsupportedParameter, "messages[0].tool_call_id"),
+    ({"messages": [{**HELLO, "name": "ada"}]}, UnsupportedParameter, "messages[0].name"),
+    ({"messages": [HELLO, called(call()), {**gave(), "name": "g"}]}, InvalidValue, "messages[2].name"),
     ({"messages": [{"role": "assistant", "tool_calls": []}]}, MissingParameter, "messages[0].content"),
     (
         {"messages": [HELLO, called(call(arguments="{x"))]},
@@ -113,6 +115,14 @@ def test_a_refusal_names_the_place(fields: dict[str, Any], kind: type[Exception]
         ask(**fields)
     assert type(refusal.value) is kind
     assert refusal.value.param == param
+
+
+def test_a_tool_may_say_its_name_again():
+    """LangChain for JavaScript does, and LibreChat with it."""
+    round_ = [HELLO, called(call("f"), call("g", id="c2"))]
+    plain = [*round_, gave(), gave("c2")]
+    named = [*round_, {**gave(), "name": "f"}, {**gave("c2"), "name": "g"}]
+    assert ask(messages=named) == ask(messages=plain)
 
 
 def nested(levels: int) -> dict[str, Any]:
