@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from server.adapters.base import read_base
+from server.adapters.base_model import read_base
 from server.adapters.records import Base
 from server.adapters.tensor_files import read_floats, read_header
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from indexer.durability import sync
 from indexer.errors import StoreDamaged
 from indexer.keywords import FOLDER, TantivyKeywords
 from indexer.machine import memory_bytes
@@ -61,11 +61,11 @@ def write_segment(
     (temporary / MANIFEST).write_text(json.dumps({**about, "files": listing}, indent=1))
     inside = sorted(temporary.rglob("*"), reverse=True)
     with ThreadPoolExecutor(_SYNCS) as together:  # a journalling file system commits them in one go
-        list(together.map(_sync, (path for path in inside if path.is_file())))
+        list(together.map(sync, (path for path in inside if path.is_file())))
     for path in [path for path in inside if path.is_dir()] + [temporary]:  # from the inside out
-        _sync(path)
+        sync(path)
     temporary.rename(folder / name)
-    _sync(folder)
+    sync(folder)
     return files
 
 
@@ -127,11 +127,3 @@ def _digest(path: Path, thorough: bool = True) -> FileDigest:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest() if thorough else ""
         return FileDigest(sha256, path.stat().st_size)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

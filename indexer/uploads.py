@@ -19,6 +19,7 @@ from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
 from indexer.deleting import leave
+from indexer.durability import sync
 from indexer.errors import UnknownUpload
 from indexer.paging import Page, Window, page, within
 from indexer.records import Store
@@ -108,7 +109,7 @@ def keep(
     with writing(catalogue.engine) as connection:  # whoever removes bytes holds the same lock
         if not target.exists():
             incoming.path.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         connection.execute(schema.uploads.insert(), {name: getattr(upload, name) for name in _COLUMNS})
     return upload
 
@@ -206,11 +207,3 @@ def _release(catalogue: Catalogue, sha256: str) -> None:
         used = sa.select(sa.exists().where(table.c.sha256 == sha256))
         if not connection.execute(used).scalar_one():
             (catalogue.data / FOLDER / sha256).unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,10 +4,9 @@ turn → exposure → template → demos → layout → label scores → calibra
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -21,15 +20,13 @@ from prompts.layout import lay_out, refusal_text
 from prompts.records import Calibration, LabelSet, Template
 from server.admission import Ticket
 from server.checks import check_against_model
+from server.drafts import drafted
 from server.errors import DeadlineExceeded, InvalidValue
-from server.journal import token_bytes
 from server.label_scoring import LabelTokens, Way, label_tokens, score_labels
 from server.limits import salt_of
-from server.loadables import TemplateUse
 from server.pipeline import Parts
 from server.profile import ModelProfile
 from server.records import Choice, Limits, Plan, Reply, Turn, Usage
-from server.replay import describe_engine
 from server.token_reading import TokenReading
 
 AT_ONCE = 16  # prompts of one request inside the engine
@@ -175,17 +172,9 @@ class _Work:
             [await self._laid_out(text, picked) for text, picked in zip(texts, self._picked, strict=True)]
         )
         shown = dict.fromkeys(demo.id for picked in self._picked for demo in picked.demos)
-        return Plan(
-            turn=turn,
-            base=profile.name,
-            base_sha256=profile.sha256,
-            fingerprint=profile.fingerprint,
-            engine=describe_engine(profile),
-            adapter=profile.adapter,
-            prompts=prompts,
-            prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
-            limits=Limits(max_tokens=1, temperature=0.0),
-            template=TemplateUse(name=template.name, version=str(template.version), sha256=template.digest),
+        plan = drafted(turn, profile, prompts, Limits(max_tokens=1, temperature=0.0), template=template)
+        return replace(
+            plan,
             demos_requested=self._demos,
             demos=tuple(shown),
             pool_sha256=self.of.pool_sha256,

@@ -21,7 +21,7 @@ from indexer.search import Searcher
 from indexer.vectors.cuda import open_card
 from prompts.calibrator import read_all
 from prompts.templates import Library
-from server.adapters.base import read_base
+from server.adapters.base_model import read_base
 from server.adapters.book import Book
 from server.adapters.intake import Bounds
 from server.adapters.registry import Registry

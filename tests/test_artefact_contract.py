@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from server.adapters.base import base_digest, read_base
+from server.adapters.base_model import base_digest, read_base
 
 backbone = pytest.importorskip("training.backbone")
 

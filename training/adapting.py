@@ -6,7 +6,6 @@ prompt, as the server puts it (with padding on the left the pads would come betw
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from training.errors import BaseRefused, ExtraMissing
 from training.inputs import FORWARD_TOKENS, casting
 from training.records import Settings
 
-KINDS = {"lora": "lora", "rslora": "lora", "soft-prompt": "soft-prompt", "prefix": "prefix"}
 RATES = {"lora": 2e-4, "rslora": 2e-4, "soft-prompt": 2e-2, "prefix": 1e-2}
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 IGNORED = -100  # what cross entropy leaves out
@@ -167,8 +165,3 @@ class Adapter:
             logits[:, :-1].float().transpose(1, 2), target, ignore_index=IGNORED, reduction="none"
         )
         return -losses.sum(1), (target != IGNORED).sum(1)
-
-
-def perplexity(score: float) -> float:
-    """Of the mean log-likelihood of a token, in nats."""
-    return math.exp(-score)

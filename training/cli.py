@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from training.telling import models_of
+
 DEFAULT_BASES = ("smollm2-135m-instruct", "all-minilm-l6-v2")
 
 
@@ -76,11 +78,7 @@ def ladder(
         no_added_tokens=no_added_tokens,
         must_hot_load=must_hot_load,
     )
-    models = (
-        context.obj.paths.cache / "models"
-        if context.obj is not None
-        else Path.home() / ".cache/fewshot/models"
-    )
+    models = models_of(context.obj)
     try:
         content = climb(
             data,

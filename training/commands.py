@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from training.progress import progress, say
 from training.retriever_command import retriever
+from training.telling import models_of, progress, say
 
 METHODS = {
     "lora": "Low-rank updates of the linear layers.",
@@ -105,7 +105,7 @@ def _train(context: click.Context, method: str, options: dict[str, Any]) -> None
         if paths is None:
             raise click.UsageError("name the folder of adapters with --out")
         options["out"] = paths.data / "adapters"
-    models = paths.cache / "models" if paths is not None else Path.home() / ".cache/fewshot/models"
+    models = models_of(context.obj)
     try:
         made = make(method, models=models, **options)
     except TrainingRefused as problem:

@@ -13,17 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prompts.analysis.paired import Interval
 from training.records import Run
 
 DRAWS = 4_000
 ALPHA = 0.05
 Floats = NDArray[np.float64]
-
-
-class Interval(NamedTuple):
-    mean: float
-    low: float
-    high: float
 
 
 class Resamples(NamedTuple):

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prompts.listing import same_text
 from training.errors import DataRefused
 from training.records import Example, Split
 
 VALID_SHARE = 0.1
 LEAST_PER_LABEL = 2
-_NOISE = re.compile(r"[\W_]+")
 
 
 def read_split(folder: Path, *, limit: int | None = None, seed: int = 11) -> Split:
@@ -44,8 +42,8 @@ def read_split(folder: Path, *, limit: int | None = None, seed: int = 11) -> Spl
         name: [Example(id, text, number[label]) for id, text, label in part] for name, part in rows.items()
     }
     test, valid = examples["test"], examples.get("valid", [])
-    forbidden = {normalised(one.text) for one in [*test, *valid]}
-    train = [one for one in examples["train"] if normalised(one.text) not in forbidden]
+    forbidden = {same_text(one.text) for one in [*test, *valid]}
+    train = [one for one in examples["train"] if same_text(one.text) not in forbidden]
     removed = len(examples["train"]) - len(train)
     if not valid:
         train, valid = _set_aside(train, seed)
@@ -101,11 +99,6 @@ def read_objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise DataRefused(f"{path} is not UTF-8: save it as UTF-8 first") from problem
     if not found:
         raise DataRefused(f"{path} holds no rows")
-
-
-def normalised(text: str) -> str:
-    """Letters and digits in lower case: what two copies of a text share whatever their punctuation."""
-    return _NOISE.sub("", unicodedata.normalize("NFKC", text).lower())
 
 
 def _check_labels(labels: list[str], rows: Mapping[str, list[tuple[str, str, str]]], folder: Path) -> None:

@@ -16,12 +16,12 @@ from training.backbone import Backbone
 from training.classification import Classifier, predict
 from training.errors import BaseRefused
 from training.inputs import Inputs, prepared
-from training.loop import Progress, Say, train
+from training.loop import Say, train
 from training.memory import peak_bytes, reset_peak
 from training.networks import Network, build
 from training.records import Cost, Example, Pooling, Run, Settings, Split
 
-# Learning rates that the methods are known to want; a rung's own are chosen on the validation part.
+# Learning rates that the methods are known to want; they are not searched.
 RATES = {
     "output-layers": 1e-3,
     "last-n": 1e-4,
@@ -169,6 +169,3 @@ def settings_for(method: str, seed: int, **changes: float) -> Settings:
 def _whole(network: Network, texts: Texts, pooling: Pooling) -> Inputs:
     """The test part as it would be served: from token ids, nothing computed before."""
     return prepared(texts.backbone, texts.test, network.start, pooling=pooling, keep=False)
-
-
-__all__ = ["Progress", "Texts", "finetune", "labels_of", "scored", "settings_for", "trainable"]

@@ -232,7 +232,7 @@ def read_runs(path: Path, key: str) -> list[Run] | None:
 
 def as_json(run: Run) -> dict[str, Any]:
     """The test results as a string of 0 and 1."""
-    return asdict(run) | {"test": "".join("01"[right] for right in run.test), "cost": asdict(run.cost)}
+    return asdict(run) | {"test": "".join("01"[right] for right in run.test)}
 
 
 def from_json(row: Mapping[str, Any]) -> Run:

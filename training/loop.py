@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ def train(
     seconds, stopped = state.seconds, "epochs"
     recent: list[Tensor] = []
     began = time.perf_counter()
-    for step, at in _rows(learner.lengths, settings, per_epoch, state.step, steps):
+    for step, at in _rows(learner.lengths, settings, state.step, steps):
         for group, most in zip(optimiser.param_groups, full, strict=True):
             group["lr"] = most * rate(step - 1)
         loss = learner.loss(at)
@@ -119,17 +120,18 @@ def train(
 
 
 def _rows(
-    lengths: Lengths, settings: Settings, per_epoch: int, done: int, steps: int
+    lengths: Lengths, settings: Settings, done: int, steps: int
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
     """(number of the step, from 1; its rows), behind the `done` first ones; every epoch in its own order."""
-    while done < steps:
-        seed = settings.seed + 7919 * (done // per_epoch)
-        order = plan(lengths, settings.batch_tokens, settings.batch_texts, seed)
-        for at in order[done % per_epoch : per_epoch][: steps - done]:
-            done += 1
-            yield done, at
-        if len(order) < per_epoch:  # another order may need a batch less: the epoch ends there
-            done += per_epoch - len(order)
+    number = 0
+    for epoch in itertools.count():
+        seed = settings.seed + 7919 * epoch
+        for at in plan(lengths, settings.batch_tokens, settings.batch_texts, seed):
+            number += 1
+            if number > steps:
+                return
+            if number > done:
+                yield number, at
 
 
 def _ramp(steps: int, warmup: float) -> Callable[[int], float]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from training.comparison import Interval, against, items_needed, resample
+from prompts.analysis.paired import Interval
+from training.comparison import against, items_needed, resample
 from training.records import Row, Run
 
 DELTA = 0.005  # accuracy: half a point

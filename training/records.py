@@ -99,4 +99,3 @@ class Row:
     runs: tuple[Run, ...] = ()
     failed: str = ""  # why it did not run; the others go on
     served_by: str = ""
-    configurations: int = 1  # tried on the validation part

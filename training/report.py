@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.comparison import Interval, against, interval, resample
+from prompts.analysis.paired import Interval
+from training.comparison import against, interval, resample
 from training.recommendation import Advice, mean
 from training.records import Row, Run, Split
 
@@ -184,8 +185,8 @@ def _facts(content: Mapping[str, Any]) -> list[str]:
         f"{data['valid']:,} validation, {data['test']:,} test texts; {copies}.",
         f"- {about.get('machine', '')}; bases {', '.join(about.get('bases', []))}; "
         f"seeds {about.get('seeds')}.",
-        f"- The test part was scored once per run, {looks} times in all; settings, stopping and layers were "
-        "chosen on validation.",
+        f"- The test part was scored once per run, {looks} times in all; stopping, layers and the strength "
+        "of the regression were chosen on validation, learning rates are the methods' usual ones.",
         "- Intervals: bootstrap over test items and seeds. Differences hold for all rungs together.",
         "- Train seconds are optimiser steps; prepare seconds are vectors, or activations below the trained "
         "blocks, computed once for all seeds.",

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.backbone import Backbone, pooled
-from training.batching import Lengths, batches, padded
+from training.batching import Lengths, padded
 from training.data import read_objects
 from training.errors import BaseRefused, DataRefused
-from training.inputs import FORWARD_TOKENS, casting
+from training.inputs import States, casting, prepared
 from training.records import Settings
 
 SCALE = 20.0
@@ -148,13 +148,10 @@ Pairs = Sequence[tuple[Sequence[int], int, int]]  # (question's ids, right passa
 
 def embedded(backbone: Backbone, rows: Ids) -> Rows:
     """Unit rows, shape (rows, hidden)."""
-    out = np.empty((len(rows), backbone.hidden), dtype=np.float32)
-    for batch in batches(rows, FORWARD_TOKENS[backbone.device.type], backbone.pad_id):
-        ids, mask = batch.ids.to(backbone.device), batch.mask.to(backbone.device)
-        with torch.no_grad(), casting(backbone.device):
-            states = backbone.states(ids, mask)
-        out[list(batch.at)] = torch.nn.functional.normalize(pooled(states, mask, "mean")).cpu().numpy()
-    return out
+    found = prepared(backbone, rows, backbone.depth, pooling="mean")
+    assert isinstance(found, States)  # of a network that runs no block: pooled rows
+    unit: Rows = torch.nn.functional.normalize(found.flat).cpu().numpy()
+    return unit
 
 
 def mined(part: Judged, asked: Rows, passages: Rows, questions: Ids, seed: int) -> Pairs:

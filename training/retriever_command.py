@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from training.progress import progress, say
+from training.telling import models_of, progress, say
 
 
 @click.command()
@@ -40,11 +40,7 @@ def retriever(context: click.Context, /, **options: Any) -> None:
         if context.obj is None:
             raise click.UsageError("name the embedder with --base")
         options["base"] = context.obj.retrieval.embedder
-    models = (
-        context.obj.paths.cache / "models"
-        if context.obj is not None
-        else Path.home() / ".cache/fewshot/models"
-    )
+    models = models_of(context.obj)
     try:
         found = finetune_retriever(models=models, **options)
     except TrainingRefused as problem:
@@ -79,8 +75,7 @@ def finetune_retriever(
     device: str | None,
 ) -> Gain:
     """Trains, measures, writes the folder `out`. Raises TrainingRefused."""
-    import numpy as np
-
+    from prompts.analysis.paired import mean_interval
     from training import retriever as room
     from training.backbone import Backbone, base_digest, best_device
     from training.cli import located
@@ -123,9 +118,7 @@ def finetune_retriever(
     )
     done = learn(learner, settings, say=lambda now: say(progress(now)))
     after = room.ndcg(found.test, room.embedded(backbone, test), room.embedded(backbone, passages))
-    draw = np.random.default_rng(seed)
-    drawn = [float((after - before)[draw.integers(0, len(after), len(after))].mean()) for _ in range(4_000)]
-    low, high = (float(one) for one in np.quantile(drawn, [0.025, 0.975]))
+    _, low, high = mean_interval(after, before)
     note = {
         "base": {"name": folder.name, "digest": base_digest(folder)},
         "data": found.digest,

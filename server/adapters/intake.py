@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from indexer.durability import sync
 from server.adapters import checks, manifest
 from server.adapters.folder import (
     CONFIG,
@@ -24,7 +25,6 @@ from server.adapters.folder import (
     file_names,
     opened,
     sha256_of,
-    sync_folder,
     write_copy,
 )
 from server.adapters.names import NAME, VERSION, checked_name
@@ -216,7 +216,7 @@ class Intake:
         if not (staged / manifest.NAME).exists():
             _write_manifest(staged, artefact)
         os.chmod(staged, 0o755)
-        sync_folder(staged)
+        sync(staged)
         target = self.root / artefact.name / artefact.version
         target.parent.mkdir(exist_ok=True)
         try:
@@ -225,7 +225,7 @@ class Intake:
             if not (target / manifest.NAME).is_file():
                 raise
             return self.in_place(artefact.name, artefact.version)  # the same bytes came before
-        sync_folder(target.parent)
+        sync(target.parent)
         return replace(artefact, folder=target)
 
 

@@ -9,15 +9,13 @@ from starlette.responses import Response
 
 from server.auth import requires
 from server.classifying import AT_ONCE, Classification, Labels, classify
-from server.errors import ServerError
 from server.keys import Key
 from server.pipeline import Parts
 from server.routes.connection import unless_gone
 from server.routes.generation import context_of, read_asked
-from server.routes.granting import estimate, grant
+from server.routes.granting import estimate, place
 from server.wire.classify import classify_body, read_classify
 from server.wire.headers import fewshot_headers
-from server.wire.problems import problem_of
 
 router = APIRouter()
 
@@ -35,22 +33,12 @@ async def _admitted(request: Request, asked: Classification) -> Labels:
     parts: Parts = request.state.parts
     turn = asked.turn
     tokens = estimate(turn, output_tokens=0)
-    allowance = grant(request, tokens)
-    try:
-        ticket = await parts.admission.enter(
-            weight=min(len(turn.prompts), AT_ONCE),
-            deadline_seconds=turn.deadline_seconds,
-            key=request.state.key.prefix,
-            cost=tokens,
-        )
-    except ServerError as refusal:
-        allowance.cancel()
-        parts.metrics.rejected.labels(problem_of(refusal).code).inc()
-        raise
-    except BaseException:
-        allowance.settle(0)
-        raise
-    ticket.settle = allowance.settle
+    ticket, _ = await place(
+        request,
+        tokens=tokens,
+        weight=min(len(turn.prompts), AT_ONCE),
+        deadline_seconds=turn.deadline_seconds,
+    )
     used = 0
     try:
         labels = await classify(asked, ticket, parts)

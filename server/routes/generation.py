@@ -11,15 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.answering import Answer
-from server.errors import ServerError
 from server.ids import new_id
 from server.keys import Key
 from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.connection import EventStream, read_json_bytes, unless_gone
-from server.routes.granting import estimate, grant
+from server.routes.granting import estimate, place
 from server.wire.headers import deadline_of, fewshot_headers, noted_of, patience_of
-from server.wire.problems import problem_of
 from server.wire.reading import Context
 
 FIRST_PIECE_SECONDS = 15.0  # until then the status can still tell of a failure; after it, pings do
@@ -102,20 +100,8 @@ async def planned(request: Request, turn: Turn) -> AsyncGenerator[Planned]:
     parts: Parts = request.state.parts
     weight = turn.n * max(len(turn.prompts), 1)
     tokens = estimate(turn, parts.output_tokens)
-    allowance = grant(request, tokens)
-    entering = parts.admission.enter(
-        weight=weight, deadline_seconds=turn.deadline_seconds, key=request.state.key.prefix, cost=tokens
-    )
-    try:
-        ticket = await unless_gone(request, entering)
-    except ServerError as refusal:
-        allowance.cancel()
-        parts.metrics.rejected.labels(problem_of(refusal).code).inc()
-        raise
-    except BaseException:
-        allowance.settle(0)
-        raise
-    ticket.settle = allowance.settle
+    entering = place(request, tokens=tokens, weight=weight, deadline_seconds=turn.deadline_seconds)
+    ticket, allowance = await unless_gone(request, entering)
     try:
         prepared = await unless_gone(request, prepare(turn, ticket, parts))
         plan = prepared.plan

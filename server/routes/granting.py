@@ -2,7 +2,8 @@
 
 from starlette.requests import Request
 
-from server.errors import RateLimited
+from server.admission import Ticket
+from server.errors import RateLimited, ServerError
 from server.keys import Key
 from server.pipeline import Parts
 from server.quotas import Allowance, Quotas
@@ -26,6 +27,30 @@ def grant(request: Request, tokens: int) -> Allowance:
         parts: Parts = request.state.parts
         parts.metrics.rejected.labels(problem_of(refusal).code).inc()
         raise
+
+
+async def place(
+    request: Request, *, tokens: int, weight: int, deadline_seconds: float | None
+) -> tuple[Ticket, Allowance]:
+    """The key's leave for about `tokens`, and a place in the engine that settles it when it is left.
+
+    Raises what `grant` and `Admission.enter` raise; then nothing is taken.
+    """
+    parts: Parts = request.state.parts
+    allowance = grant(request, tokens)
+    try:
+        ticket = await parts.admission.enter(
+            weight=weight, deadline_seconds=deadline_seconds, key=request.state.key.prefix, cost=tokens
+        )
+    except ServerError as refusal:
+        allowance.cancel()
+        parts.metrics.rejected.labels(problem_of(refusal).code).inc()
+        raise
+    except BaseException:
+        allowance.settle(0)
+        raise
+    ticket.settle = allowance.settle
+    return ticket, allowance
 
 
 def estimate(turn: Turn, output_tokens: int) -> int:

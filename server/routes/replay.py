@@ -9,15 +9,14 @@ from starlette.responses import Response
 
 from server.auth import requires
 from server.corpora import Corpora
-from server.errors import InvalidValue, ServerError
+from server.errors import InvalidValue
 from server.keys import Key
 from server.pipeline import Parts
 from server.replay import Record
 from server.replaying import Remains, Replay, find_record, remains_of, replay
 from server.routes.connection import unless_gone
 from server.routes.generation import context_of, read_asked
-from server.routes.granting import grant
-from server.wire.problems import problem_of
+from server.routes.granting import place
 from server.wire.replay import record_object, replay_object
 
 router = APIRouter()
@@ -57,22 +56,9 @@ async def _replayed(request: Request, record: Record, remains: Remains) -> Repla
     weight = record.limits.n * max(len(record.prompts or ()), 1)
     tokens = record.prompt_tokens + weight * record.limits.max_tokens
     context = context_of(request, request.state.key, "replay-")
-    allowance = grant(request, tokens)
-    try:
-        ticket = await parts.admission.enter(
-            weight=weight,
-            deadline_seconds=context.deadline_for(stream=False),
-            key=request.state.key.prefix,
-            cost=tokens,
-        )
-    except ServerError as refusal:
-        allowance.cancel()
-        parts.metrics.rejected.labels(problem_of(refusal).code).inc()
-        raise
-    except BaseException:
-        allowance.settle(0)
-        raise
-    ticket.settle = allowance.settle
+    ticket, _ = await place(
+        request, tokens=tokens, weight=weight, deadline_seconds=context.deadline_for(stream=False)
+    )
     used = 0
     try:
         done = await replay(record, remains, ticket, parts)

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from server.adapters.base import base_digest as served_digest
+from server.adapters.base_model import base_digest as served_digest
 from server.adapters.manifest import read_manifest
 from tests.training.conftest import BAD, GOOD
 from training import artefacts
