@@ -68,6 +68,7 @@ def ladder(
     DATA holds train.jsonl and test.jsonl (and valid.jsonl, if you have one) with lines {"text", "label"}. A
     stopped run goes on where it was when it is started again with the same --out.
     """
+    from prompts.errors import PromptError
     from training.errors import TrainingRefused
     from training.recommendation import Wanted
 
@@ -95,7 +96,7 @@ def ladder(
             device=device,
             only_made=only_made,
         )
-    except TrainingRefused as problem:
+    except (TrainingRefused, PromptError) as problem:
         raise click.ClickException(str(problem)) from problem
     from training.report import markdown
 

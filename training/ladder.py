@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from prompts.records import Template
+from prompts.errors import PromptError
 from training import pace
 from training.backbone import Backbone, base_digest
 from training.errors import TrainingRefused
@@ -73,6 +73,8 @@ class Ladder:
         depths = {family: one.depth for family, one in self.backbones.items()}
         self.rungs = chosen(rungs(depths, seeds=len(order.seeds), shots=order.shots), order.rungs)
         self.split = split
+        if any(one.kind == "prompt" for one in self.rungs):
+            self._template = template_for(split, order.template)  # a wrong name is said before hours of work
         self._texts: dict[Family, Texts] = {}
         self._vectors: dict[Family, tuple[Vectors, Layer]] = {}
         if order.minutes is not None:
@@ -91,7 +93,7 @@ class Ladder:
             for seed in self._order.seeds[: rung.seeds]:
                 for run in self._run(rung, seed):
                     made.setdefault(run.rung, []).append(run)
-        except TrainingRefused as problem:
+        except (TrainingRefused, PromptError) as problem:
             return [Row(rung=rung.name, failed=str(problem), served_by=rung.served_by)]
         except (RuntimeError, ValueError, MemoryError) as problem:  # torch's, peft's, scikit-learn's
             reason = f"{type(problem).__name__}: {str(problem).splitlines()[0][:200]}"
@@ -139,17 +141,17 @@ class Ladder:
         return [run]
 
     def _prompted(self, rung: Rung, seed: int) -> list[Run]:
-        scorer, given, template = self._prompting
+        scorer, given = self._prompting
         shots = Shots(rung.method, rung.options.get("k", 0))  # type: ignore[arg-type]
-        return list(prompted(scorer, given, template, shots, rung=rung.name, seed=seed))
+        return list(prompted(scorer, given, self._template, shots, rung=rung.name, seed=seed))
 
     @cached_property
-    def _prompting(self) -> tuple[LabelScorer, Asked, Template]:
+    def _prompting(self) -> tuple[LabelScorer, Asked]:
         scorer = LabelScorer(self.backbones["decoder"].folder, self._order.device)
         near: Family = "encoder" if "encoder" in self.backbones else "decoder"
         wanted = any(one.method == "nearest" for one in self.rungs)
         given = asked(scorer, self.split, self._unit_rows(near) if wanted else None)
-        return scorer, given, template_for(self.split, self._order.template)
+        return scorer, given
 
     def _texts_of(self, family: Family) -> Texts:
         if family not in self._texts:

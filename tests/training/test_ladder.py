@@ -130,6 +130,24 @@ def test_a_model_that_is_not_there_is_named_with_the_way_out(reviews, tmp_path):
     assert "fewshot models fetch" in found.output
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("nowhere", "no template 'nowhere'"),
+        ("question-type", "tells apart ABBR, DESC"),
+        ("plain", "apart nothing"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_refused_before_anything_is_trained(
+    bases, reviews, tmp_path, template, said
+):
+    given = [str(reviews), "--out", str(tmp_path), "--base", str(bases["decoder"]), "--template", template]
+    found = CliRunner().invoke(cli.ladder, given)
+    assert found.exit_code == 1
+    assert said in found.output
+    assert not list((tmp_path / "runs").iterdir())
+
+
 def test_every_rung_has_a_name_of_its_own():
     names = [one.name for one in rungs({"encoder": 6, "decoder": 30}, seeds=3, shots=(4, 8))]
     assert len(set(names)) == len(names)
