@@ -203,7 +203,7 @@ def test_over_http_every_waiter_gets_a_503_or_a_final_event_and_the_server_recov
     running, factory = faulty
     client = running.client(max_retries=0)
     asked = {"model": "echo", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 60}
-    begun = threading.Event()
+    begun = threading.Barrier(3)
 
     def streamed():
         said = []
@@ -211,7 +211,8 @@ def test_over_http_every_waiter_gets_a_503_or_a_final_event_and_the_server_recov
             "POST", f"{running.url}/v1/chat/completions", json={**asked, "stream": True}
         ) as answer:
             for text in answer.iter_lines():
-                begun.set()
+                if not said:
+                    begun.wait(20)
                 said.append(text)
         return said
 
@@ -223,7 +224,7 @@ def test_over_http_every_waiter_gets_a_503_or_a_final_event_and_the_server_recov
     with ThreadPoolExecutor(4) as pool:
         streams = [pool.submit(streamed) for _ in range(2)]
         plain = [pool.submit(whole) for _ in range(2)]
-        begun.wait(10)
+        begun.wait(20)  # a stream that has not begun is answered with a plain 503 instead
         while running.parts.admission.running < 4:
             time.sleep(0.01)
         setattr(factory.made[0], fault, True)
