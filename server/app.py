@@ -51,6 +51,7 @@ class Options:
     body_bytes: int = 4 * 2**20
     unit_header: str | None = None
     unknown_fields: Literal["refuse", "report"] = "refuse"
+    stalled_seconds: float = 30.0  # a stream whose reader takes nothing for so long is dropped
     metrics_here: bool = True  # /metrics on this port; only where the port is loopback
 
 

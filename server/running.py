@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from prometheus_client import start_http_server
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
 from server.app import Opened, create_app
+from server.bounded_http import BoundedHttp
 from server.metrics import Metrics
 from server.refusal import Refusal
 from server.settings import Settings, SettingsRefused, overridden
@@ -50,7 +52,12 @@ async def _serve(settings: Settings, listening: socket.socket) -> int:
         )
         server = Draining(
             uvicorn.Config(
-                app, log_level="warning", access_log=False, timeout_keep_alive=75, server_header=False
+                app,
+                http=BoundedHttp,
+                log_level="warning",
+                access_log=False,
+                timeout_keep_alive=75,
+                server_header=False,
             ),
             opened,
             drain_seconds=settings.server.drain_seconds,
@@ -82,11 +89,14 @@ class Draining(uvicorn.Server):
         self._draining = asyncio.get_event_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
+        until = time.monotonic() + self._drain_seconds
         done = await self._opened.parts.admission.drain(self._drain_seconds)
         if not done:
             log.warning("some requests did not finish within %g s and are cut off", self._drain_seconds)
             for task in list(self.server_state.tasks):  # or uvicorn would wait for them as long as they last
                 task.cancel()
+        # What is answered but not yet read has the rest of the time, and a second at least.
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(until - time.monotonic()))
         self.should_exit = True
 
 

@@ -1,6 +1,7 @@
 """What every route needs of the connection: the body under a cap, the caller's going away, event streams."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -9,11 +10,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.bounded_http import hang_up_of
 from server.errors import DeadlineExceeded, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from server.wire.headers import deadline_of, patience_of
 
 T = TypeVar("T")
 BODY_SECONDS = 30.0
+
+log = logging.getLogger("fewshot")
 
 
 async def read_json_bytes(request: Request, limit: int) -> bytes:
@@ -88,7 +92,11 @@ async def _disconnected(request: Request) -> None:
 
 
 class EventStream(Response):
-    """Frames as they come; when the caller goes away, or at the end, `close` is awaited at once."""
+    """Frames as they come; when the caller goes away, or at the end, `close` is awaited at once.
+
+    A caller who takes nothing of what is ready for `stalled_seconds` (or for half of them) has gone away too:
+    until then the buffers of a connection (some 0.6 MB) and one frame wait for him, and the engine behind.
+    """
 
     media_type = "text/event-stream; charset=utf-8"
 
@@ -98,31 +106,56 @@ class EventStream(Response):
         headers: Mapping[str, str],
         *,
         close: Callable[[], Awaitable[None]],
+        stalled_seconds: float,
     ) -> None:
         self.status_code = 200
         self.background = None
         self._frames = frames
         self._close = close
+        self._look_seconds = stalled_seconds / 2
+        self._handed = self._taken = 0  # frames
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(send))
         gone = asyncio.ensure_future(_until_disconnect(receive))
+        stalled = False
         try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            stalled = await self._watched(sending, gone)
         finally:
             for task in (sending, gone):
                 task.cancel()
             results = await asyncio.gather(sending, gone, return_exceptions=True)
             await self._close()  # a generator that never started does not run its own clean-up
+        if stalled:
+            log.info("a stream was dropped: its reader took nothing for %g s", self._look_seconds)
+            if hang_up := hang_up_of(scope):
+                hang_up()
+                await asyncio.sleep(0)  # the server learns of it before this request ends
+            return
         if isinstance(results[0], Exception) and not isinstance(results[0], OSError):
             raise results[0]
+
+    async def _watched(self, sending: "asyncio.Task[None]", gone: "asyncio.Task[None]") -> bool:
+        """Wait until all is sent or the caller has gone; True when he stopped reading."""
+        handed = -1
+        while True:
+            done, _ = await asyncio.wait(
+                {sending, gone}, timeout=self._look_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
+                return False
+            if handed == self._handed and self._taken < handed:
+                return True
+            handed = self._handed
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async for frame in frames:
+                self._handed += 1
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
+                self._taken += 1
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

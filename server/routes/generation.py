@@ -80,7 +80,8 @@ async def respond(
             raise
     public_url = request.state.parts.public_url
     streamed = frames(plan, opened.pieces, answering.reply, public_url=public_url, first=opened.first)
-    return EventStream(streamed, headers, close=opened.close)
+    stalled_seconds = request.state.options.stalled_seconds
+    return EventStream(streamed, headers, close=opened.close, stalled_seconds=stalled_seconds)
 
 
 async def replied(request: Request, turn: Turn) -> Reply:

@@ -36,6 +36,7 @@ from server.admission import Admission
 from server.aliases import Alias, Aliases
 from server.app import Opened, Options, create_app
 from server.auth import Door
+from server.bounded_http import BoundedHttp
 from server.corpora import Corpora
 from server.deciding import Desk
 from server.demonstrations import PoolDemos
@@ -147,6 +148,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         library: Library | None = None,
         calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
         experiments: Path | None = None,
+        http: type[BoundedHttp] = BoundedHttp,
         **echo: Any,
     ) -> Iterator[Running]:
         database = open_database(tmp_path / "journal.db")
@@ -229,7 +231,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             parts.journal.close()
 
         app = create_app(open_parts, metrics=metrics, cors_origins=cors_origins)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
+        server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_level="error", lifespan="on"))
         thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
         thread.start()
         # A decoder of the test's own may never come up: that is then the point of the test.
