@@ -22,6 +22,7 @@ class Goal(NamedTuple):
 GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
+    "overload": Goal("bench.goals.overload:command", "L1: goodput and refusals at twice the engine's load"),
     "assign": Goal("bench.goals.assign:command", "assignment + exposure + layout of a request"),
     "ingest": Goal("bench.goals.ingest:command", "G10: text to searchable, against the encoder alone"),
     "scan": Goal("bench.goals.scan:command", "G8: exact search, against bandwidth and a bare product"),
@@ -34,6 +35,7 @@ GOALS = {
     "adapters": Goal(
         "bench.adapters:main", "adapters under traffic: right answers, the cost of a load", True
     ),
+    "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", True),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", True),
     "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", True),
     "follow_ups": Goal(
