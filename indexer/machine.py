@@ -15,3 +15,16 @@ def memory_bytes() -> int:
         except (OSError, ValueError):  # no such container, or "max"
             continue
     return least
+
+
+def free_memory_bytes() -> int:
+    """Memory that a new process could take: what the machine has, or the container has left."""
+    told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(told["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        left = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such container, or "max"
+        return free
+    return min(free, left + int(stat.get("inactive_file", 0)))  # cached files give way

@@ -17,4 +17,8 @@ class Adapters(Section):
     inbox: Path | None = Field(
         None, description="the only folder that /v1/adapters takes folders from; default <data>/inbox"
     )
+    full_models: int = Field(
+        0, ge=0, description="models with weights of their own (full, merged (IA)³) served beside the base"
+    )
+    full_kv_cache_bytes: int = Field(2**30, ge=2**20, description="KV cache of each of them")
     bytes: int = Field(2 * 2**30, ge=1024, description="of all files of one adapter, at most")

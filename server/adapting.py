@@ -25,7 +25,7 @@ from server.settings import Settings
 from server.wire.adapters import adapter_object, promotion_object, step_object
 
 BY = "command"
-LOAD_SECONDS = 120.0
+LOAD_SECONDS = 600.0  # a model with weights of its own starts an engine
 URL = click.option("--url", help="Base URL of the server; default: server.host and server.port.")
 KEY = click.option("--key", envvar="FEWSHOT_API_KEY", default="none", help="API key, scope admin.")
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")

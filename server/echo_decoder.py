@@ -25,11 +25,12 @@ SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
 class EchoAdapters:
     """Holds adapters by name alone; each begins its answers with its reference in brackets."""
 
-    kinds = frozenset({"lora", "soft-prompt", "prefix"})
+    kinds = frozenset({"lora", "soft-prompt", "prefix", "full", "delta", "ia3"})
 
     def __init__(self) -> None:
         self._held: dict[str, Loadable] = {}
         self.loads = 0  # so far, of all
+        self.dead: set[str] = set()  # held by name, and answering no more
 
     async def load(self, adapter: Loadable) -> None:
         self.loads += 1
@@ -37,9 +38,13 @@ class EchoAdapters:
 
     async def unload(self, reference: str) -> None:
         self._held.pop(reference, None)
+        self.dead.discard(reference)
 
     async def loaded(self) -> frozenset[str]:
         return frozenset(self._held)
+
+    def lost(self) -> frozenset[str]:
+        return frozenset(self.dead)
 
     def mark(self, reference: str | None) -> str:
         """Raises LookupError for one that is not held: nothing may answer in its place."""

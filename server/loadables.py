@@ -10,9 +10,9 @@ class Loadable:
 
     reference: str  # name@version, which is also what the engine calls it
     number: int  # from 1, of this version alone, for ever
-    kind: str  # lora | soft-prompt | prefix
+    kind: str  # lora | soft-prompt | prefix | full | delta | ia3
     folder: Path
-    length: int  # rank of a LoRA; tokens of a soft prompt or prefix
+    length: int  # rank of a LoRA; tokens of a soft prompt or prefix; else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

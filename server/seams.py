@@ -116,6 +116,10 @@ class AdapterHost(Protocol):
         """The references of all that the engine holds, as the engine itself says."""
         ...
 
+    def lost(self) -> frozenset[str]:
+        """The references of those that stopped answering by themselves; unload them before loading again."""
+        ...
+
 
 class Lease(NamedTuple):
     """The right to run on a model, adapter included, until `release` is called."""

@@ -206,6 +206,9 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
                 soft_rows=knobs.soft_rows,
                 prefix_rows=knobs.prefix_rows,
                 rows_cache=str(settings.paths.cache / "models-with-rows"),
+                full_models=settings.adapters.full_models,
+                full_kv_cache_bytes=settings.adapters.full_kv_cache_bytes,
+                merged_cache=str(settings.paths.cache / "models-merged"),
                 tool_parser=knobs.tool_parser,
             )
         )
@@ -239,7 +242,7 @@ def open_aliases(settings: Settings, library: Library) -> Aliases:
         )
         for name, bound in settings.aliases.items()
     )
-    adapters = bool(knobs.max_loras or knobs.soft_rows or knobs.prefix_rows)
+    adapters = bool(knobs.max_loras or knobs.soft_rows or knobs.prefix_rows or settings.adapters.full_models)
     has_demos = settings.paths.demos is not None
     problems = aliases.problems(library, served=served, has_demos=has_demos, adapters=adapters)
     if problems:

@@ -1,4 +1,4 @@
-"""Adapters of a language model from prompts with completions: LoRA, soft prompt, prefix; and by preference.
+"""A language model from prompts with completions: LoRA, (IA)³, soft prompt, prefix, or all of its weights.
 
 Loss on completion tokens only. Padding stands on the right, so that a soft prompt stands directly before the
 prompt, as the server puts it (with padding on the left the pads would come between).
@@ -20,13 +20,14 @@ from training.errors import BaseRefused, ExtraMissing
 from training.inputs import FORWARD_TOKENS, casting
 from training.records import Settings
 
-RATES = {"lora": 2e-4, "rslora": 2e-4, "soft-prompt": 2e-2, "prefix": 1e-2}
+RATES = {"lora": 2e-4, "rslora": 2e-4, "soft-prompt": 2e-2, "prefix": 1e-2, "ia3": 5e-3, "full": 2e-5}
+SCALED = ("k_proj", "v_proj", "down_proj")  # keys, values, and what enters the last layer (arXiv 2205.05638)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 IGNORED = -100  # what cross entropy leaves out
 
 
 def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, seed: int) -> tuple[Any, Any]:
-    """(peft model in float32, tokenizer). Raises BaseRefused, ExtraMissing."""
+    """(model in float32, tokenizer); of peft, but for "full". Raises BaseRefused, ExtraMissing."""
     try:
         import peft
     except ImportError as problem:
@@ -45,13 +46,13 @@ def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, s
         raise BaseRefused(f"{folder.name} has no end token, so an answer could not end")
     base.config.use_cache = False
     torch.manual_seed(seed)
+    if method == "full":
+        return base.requires_grad_(True).to(device), tokenizer
     task = peft.TaskType.CAUSAL_LM
+    found = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules()}
     config: Any
     if method in ("lora", "rslora"):
-        found = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules()}
-        targets = [name for name in TARGETS if name in found]
-        if not targets:
-            raise BaseRefused(f"{folder.name} has none of the layers {', '.join(TARGETS)}")
+        targets = _those(TARGETS, found, folder)
         config = peft.LoraConfig(
             task_type=task,
             r=rank,
@@ -60,6 +61,10 @@ def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, s
             bias="none",
             use_rslora=method == "rslora",
         )
+    elif method == "ia3":
+        targets = _those(SCALED, found, folder)
+        inner = [name for name in targets if name == "down_proj"]
+        config = peft.IA3Config(task_type=task, target_modules=targets, feedforward_modules=inner)
     elif method == "soft-prompt":
         config = peft.PromptTuningConfig(
             task_type=task, num_virtual_tokens=tokens, prompt_tuning_init="SAMPLE_VOCAB"
@@ -69,6 +74,27 @@ def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, s
     model = peft.get_peft_model(base, config)
     model.peft_config["default"].base_model_name_or_path = folder.name  # no path of this machine
     return model.to(device), tokenizer
+
+
+def _those(wanted: Sequence[str], found: set[str], folder: Path) -> list[str]:
+    """Raises BaseRefused when the base has none of the layers."""
+    if not (there := [name for name in wanted if name in found]):
+        raise BaseRefused(f"{folder.name} has none of the layers {', '.join(wanted)}")
+    return there
+
+
+def trainable(model: Any) -> int:
+    """Numbers that are learned."""
+    return sum(one.numel() for one in model.parameters() if one.requires_grad)
+
+
+def save(model: Any, folder: Path) -> None:
+    """As peft saves an adapter, or transformers a model; safetensors, and no path of this machine."""
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        return
+    model.save_pretrained(str(folder))
+    (folder / "generation_config.json").unlink(missing_ok=True)  # the base's own stays in force
 
 
 class Adapter:

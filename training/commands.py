@@ -15,6 +15,8 @@ from training.telling import models_of, progress, say
 METHODS = {
     "lora": "Low-rank updates of the linear layers.",
     "rslora": "The same, scaled for high ranks.",
+    "ia3": "Vectors that scale keys, values and inner activations.",
+    "full": "All weights: the largest artefact, served by an engine of its own.",
     "soft-prompt": "Vectors before the prompt.",
     "prefix": "Keys and values before the prompt, in every layer.",
     "dpo": "A LoRA by direct preference optimisation, from rows with chosen and rejected.",
@@ -133,7 +135,7 @@ def make(
     resume: Path | None,
 ) -> str:
     """The reference name@version of what was trained and published. Raises TrainingRefused."""
-    from training.adapting import RATES, Adapter, adapted
+    from training.adapting import RATES, Adapter, adapted, save, trainable
     from training.artefacts import check_name, publish
     from training.backbone import base_digest, best_device
     from training.cli import located
@@ -166,7 +168,6 @@ def make(
     before = learner.score()
     began = time.monotonic()
     done = learn(learner, settings, say=lambda now: say(progress(now)), checkpoint=resume)
-    trainable, _ = model.get_nb_trainable_parameters()
     report = {
         "score_before": before,
         "score": done.valid,
@@ -176,7 +177,7 @@ def make(
         "train_seconds": done.seconds,
         "wall_seconds": time.monotonic() - began,
         "peak_bytes": peak_bytes(),
-        "trainable": trainable,
+        "trainable": trainable(model),
         "rows": len(rows),
         "valid_rows": len(valid),
         "too_long": long + long_valid,
@@ -186,9 +187,7 @@ def make(
         out,
         name,
         "lora" if kind in ("lora", "rslora") else kind,
-        lambda scratch: model.save_pretrained(
-            str(scratch), safe_serialization=True, save_embedding_layers=False
-        ),
+        lambda scratch: save(model, scratch),
         base={"name": folder.name, "digest": base_digest(folder)},
         report=report,
         method={"name": method, "rank": rank, "tokens": tokens, **asdict(settings)},

@@ -7,6 +7,7 @@ manifest     manifest.json and the digest that is the version
 folder       a folder read without following anything out of it
 peft_config  the closed list of what an adapter_config.json may say
 checks       tensors held against the base model
+whole        the same of what changes the base's own weights
 intake       folder or upload → the registry's own copy, or a refusal that changes nothing
 book         the journal database's side: versions, aliases, steps
 registry     the live side: load, hold, drain, unload, promote, roll back

@@ -33,8 +33,8 @@ def read_base(folder: Path) -> Base:
             "folder and name that",
             param="engine.model",
         )
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
+    whole: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = whole.get("text_config", whole)
     heads = int(config["num_attention_heads"])
     hidden = int(config["hidden_size"])
     return Base(
@@ -45,4 +45,5 @@ def read_base(folder: Path) -> Base:
         kv_heads=int(config.get("num_key_value_heads") or heads),
         head_dim=int(config.get("head_dim") or hidden // heads),
         shapes={name: tensor.shape for file in weights for name, tensor in read_header(file).items()},
+        config=whole,
     )

@@ -1,7 +1,7 @@
 """Tensors of an adapter, held against the base model: names, shapes, ranks, values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from server.adapters.folder import CONFIG
@@ -22,13 +22,13 @@ def check_lora(file: Path, config: PeftConfig, base: Base, *, most_rank: int, he
     for name, tensor in tensors.items():
         found = LORA_KEY.fullmatch(name)
         if found is None and not (head and HEAD_KEY.fullmatch(name)):
-            raise _refused(
+            raise refused(
                 file, f"{name[:150]!r} is no LoRA tensor of peft; save it with peft's save_pretrained"
             )
         if found is not None:
             pairs.setdefault(found["module"], {})[found["side"]] = tensor
     if not pairs:
-        raise _refused(file, "it holds no LoRA tensors; train with target_modules that the base has")
+        raise refused(file, "it holds no LoRA tensors; train with target_modules that the base has")
     patterns = config.said.get("rank_pattern") or {}
     for module, sides in pairs.items():
         _check_pair(file, module, sides, _rank(module, config.length, patterns), base)
@@ -47,10 +47,10 @@ def check_vectors(file: Path, length: int | None, base: Base) -> int:
     """A soft prompt: one tensor (tokens, hidden). Its length. Raises InvalidValue."""
     tensors = read_header(file)
     if set(tensors) != {VECTORS}:
-        raise _refused(file, f"a soft prompt is one tensor {VECTORS!r}; found {_names(tensors)}")
+        raise refused(file, f"a soft prompt is one tensor {VECTORS!r}; found {names_of(tensors)}")
     shape = tensors[VECTORS].shape
     if len(shape) != 2 or shape[1] != base.hidden:
-        raise _refused(file, f"the soft prompt has the shape {shape}; the base needs (tokens, {base.hidden})")
+        raise refused(file, f"the soft prompt has the shape {shape}; the base needs (tokens, {base.hidden})")
     _check_length(shape[0], length)
     check_finite(file, tensors)
     return shape[0]
@@ -72,16 +72,16 @@ def check_prefix(file: Path, length: int | None, base: Base, *, block: int) -> i
         fits = len(shape) == 2 and shape[1] == 2 * base.layers * base.kv_heads * base.head_dim
         tokens = shape[0]
     else:
-        raise _refused(file, f"a prefix is k and v, or {VECTORS!r}; found {_names(tensors)}")
+        raise refused(file, f"a prefix is k and v, or {VECTORS!r}; found {names_of(tensors)}")
     if not fits:
-        raise _refused(
+        raise refused(
             file,
             f"the prefix does not fit the base's {base.layers} layers of {base.kv_heads} key-value heads of "
             f"{base.head_dim}",
         )
     _check_length(tokens, length)
     if tokens % block:
-        raise _refused(
+        raise refused(
             file, f"a prefix of {tokens} tokens does not fill whole KV blocks; train a multiple of {block}"
         )
     check_finite(file, tensors)
@@ -91,12 +91,12 @@ def check_prefix(file: Path, length: int | None, base: Base, *, block: int) -> i
 def _check_pair(file: Path, module: str, sides: Mapping[str, Tensor], rank: int, base: Base) -> None:
     weight = base.shapes.get(f"{module}.weight")
     if weight is None or len(weight) != 2:
-        raise _refused(file, f"the base has no layer {module[:150]!r}; was it trained on another model?")
+        raise refused(file, f"the base has no layer {module[:150]!r}; was it trained on another model?")
     if set(sides) != {"A", "B"}:
-        raise _refused(file, f"{module[:150]!r} has half a pair; train it again, or copy it again")
+        raise refused(file, f"{module[:150]!r} has half a pair; train it again, or copy it again")
     rows, columns = weight
     if sides["A"].shape != (rank, columns) or sides["B"].shape != (rows, rank):
-        raise _refused(
+        raise refused(
             file,
             f"{module[:150]!r} has the shapes {sides['A'].shape} and {sides['B'].shape}; "
             f"rank and base ask for {(rank, columns)} and {(rows, rank)}",
@@ -119,9 +119,11 @@ def _check_length(tokens: int, said: int | None) -> None:
         )
 
 
-def _names(tensors: Mapping[str, Tensor]) -> str:
+def names_of(tensors: Iterable[str]) -> str:
+    """The first few."""
     return ", ".join(sorted(tensors)[:3])[:150]
 
 
-def _refused(file: Path, why: str) -> InvalidValue:
+def refused(file: Path, why: str) -> InvalidValue:
+    """Names the file."""
     return InvalidValue(f"{file.name}: {why}", param=file.name)

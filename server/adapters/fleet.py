@@ -1,6 +1,7 @@
 """The versions that this process's engine holds: in, tried, held by requests, drained, out."""
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from server.adapters.book import Entry
 from server.adapters.intake import Intake
 from server.adapters.leases import Live
 from server.adapters.names import parted
-from server.errors import InvalidValue, UnsupportedAdapterKind
+from server.errors import InvalidValue, ServerError, UnsupportedAdapterKind
 from server.loadables import Loadable
 from server.records import Limits
 from server.seams import AdapterHost, Decoder
 
+log = logging.getLogger("fewshot.adapters")
 PROBE = "The"
 
 
@@ -84,6 +86,20 @@ class Fleet:
         task.add_done_callback(self._draining.discard)
         return task
 
+    async def drop_lost(self) -> bool:
+        """Take out what stopped answering by itself; whether there was any. It is loaded again as wanted."""
+        try:
+            host = self._host()
+        except ServerError:
+            return False  # no engine, and nothing in it
+        lost = [reference for reference in host.lost() if reference in self.live]
+        for reference in lost:
+            log.error("adapters: the engine of %s is lost", reference)
+            async with self.lock(reference):
+                self.live.pop(reference, None)
+                await host.unload(reference)
+        return bool(lost)
+
     def forget(self) -> None:
         """The engine is lost, and with it all that it held; who waits for it is told by others."""
         self.live.clear()
@@ -144,7 +160,7 @@ class Fleet:
         host = self._decoder().adapters
         if host is None:
             raise UnsupportedAdapterKind(
-                "this engine was started without room for adapters; set engine.max_loras, engine.soft_rows "
-                "or engine.prefix_rows"
+                "this engine was started without room for adapters; set engine.max_loras, "
+                "engine.soft_rows, engine.prefix_rows or adapters.full_models"
             )
         return host

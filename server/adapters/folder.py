@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -96,6 +96,11 @@ def write_copy(stream: BinaryIO, to: Path, *, most_bytes: int) -> str:
 def sha256_of(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def model_files(names: Iterable[str]) -> list[str]:
+    """Those of a whole model's weights."""
+    return sorted(name for name in names if name == SHARDS[0] or _is_shard(name))
 
 
 def _is_shard(name: str) -> bool:

@@ -16,20 +16,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from indexer.durability import sync
-from server.adapters import checks, manifest
+from server.adapters import checks, manifest, whole
 from server.adapters.folder import (
     CONFIG,
     LEFT_OUT,
+    SHARDS,
+    TOKENIZER,
     WEIGHTS,
     check_file_name,
     file_names,
+    model_files,
     opened,
     sha256_of,
     write_copy,
 )
 from server.adapters.names import NAME, VERSION, checked_name
-from server.adapters.peft_config import PeftConfig, read_peft_config
-from server.adapters.records import Artefact, Base
+from server.adapters.peft_config import read_peft_config
+from server.adapters.records import Artefact, Base, Kind
 from server.errors import InvalidValue, NotFound, UnsupportedAdapterKind
 
 HOW_ELSE = {  # of kinds that no path of this server takes live
@@ -37,17 +40,16 @@ HOW_ELSE = {  # of kinds that no path of this server takes live
     "features": "classifiers on features answer through /v1/classify, not as a language model",
     "reward": "reward models are used inside training",
     "lora-classifier": "it needs a pooling engine; train a LoRA on the label words instead",
-    "ia3": "merge it into a full model: peft's merge_and_unload",
-    "delta": "expand it to a full model folder and name that as engine.model",
-    "full": "name its folder as engine.model and restart",
 }
+BESIDE = frozenset({"lora", "soft-prompt", "prefix"})  # the base's own weights stay
+WHOLE = frozenset({"ia3", "delta", "full"})  # the engine needs a copy of the base with other weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """What this server takes."""
 
-    kinds: frozenset[str] = frozenset({"lora", "soft-prompt", "prefix"})
+    kinds: frozenset[str] = BESIDE | WHOLE
     rank: int = 64  # of a LoRA, at most
     tokens: int = 4096  # of a soft prompt, at most
     prefix_tokens: int = 4096  # of a prefix, at most
@@ -137,10 +139,7 @@ class Intake:
                 + HOW_ELSE.get(kind, "the server was started without room for them; see docs/adapters.md"),
                 param="kind",
             )
-        config = read_peft_config((folder / CONFIG).read_bytes()) if CONFIG in digests else None
-        if config is not None and config.kind != kind:
-            raise InvalidValue(f"{CONFIG} is of a {config.kind}, the manifest of a {kind}", param=CONFIG)
-        length = self._measure(folder, self._weights(digests), kind, config)
+        length = self._measure(folder, digests, kind)
         return Artefact(
             name=said.name,
             version=said.version,
@@ -155,14 +154,27 @@ class Intake:
             metrics=said.metrics,
         )
 
-    def _measure(self, folder: Path, weights: str, kind: str, config: PeftConfig | None) -> int:
+    def _measure(self, folder: Path, digests: Mapping[str, str], kind: str) -> int:
+        """Rank or tokens, 0 where there is neither, when every tensor was held against the base."""
+        if kind == "full":
+            whole.check_full(folder, self._model(digests), self.base)
+            return 0
+        config = read_peft_config((folder / CONFIG).read_bytes()) if CONFIG in digests else None
+        if config is not None and config.kind != kind:
+            raise InvalidValue(f"{CONFIG} is of a {config.kind}, the manifest of a {kind}", param=CONFIG)
+        weights = self._weights(digests)
         file = folder / weights
-        if kind == "lora":
-            if config is None or weights != WEIGHTS[0]:
-                raise InvalidValue(
-                    f"a LoRA is {WEIGHTS[0]} with {CONFIG}, as peft saves it; {CONFIG} is missing",
-                    param=CONFIG,
-                )
+        if kind == "delta":
+            whole.check_delta(file, self.base)
+            return 0
+        if kind in ("lora", "ia3") and (config is None or weights != WEIGHTS[0]):
+            raise InvalidValue(
+                f"a {kind} is {WEIGHTS[0]} with {CONFIG}, as peft saves it; {CONFIG} is missing", param=CONFIG
+            )
+        if kind == "ia3":
+            whole.check_ia3(file, self.base)
+            return 0
+        if kind == "lora" and config is not None:
             return checks.check_lora(file, config, self.base, most_rank=self.bounds.rank)
         said = config.length if config else None
         if kind == "soft-prompt":
@@ -179,6 +191,17 @@ class Intake:
             )
         return length
 
+    def _model(self, digests: Mapping[str, str]) -> list[str]:
+        there = model_files(digests)
+        strange = sorted({*digests} - {*there, *SHARDS, *TOKENIZER, manifest.NAME, manifest.REPORT})
+        if strange or not there or (len(there) > 1 and SHARDS[0] in there):
+            raise InvalidValue(
+                f"a whole model is {SHARDS[0]}, or model-….safetensors with their index, and {SHARDS[2]}; "
+                + (f"remove {strange[0][:100]}" if strange else "save it with save_pretrained"),
+                param="file",
+            )
+        return there
+
     def _weights(self, digests: Mapping[str, str]) -> str:
         found = [each for each in WEIGHTS if each in digests]
         if len(found) != 1 or any(
@@ -192,19 +215,22 @@ class Intake:
         return found[0]
 
     def _adopted(self, folder: Path, digests: Mapping[str, str], name: str | None) -> manifest.Manifest:
-        """A plain peft folder gets the manifest it lacks; its base can only be judged by names and shapes."""
-        if CONFIG not in digests:
+        """A plain folder gets the manifest it lacks; its base can only be judged by names and shapes."""
+        kind: Kind = "full"
+        if CONFIG in digests:
+            kind = read_peft_config((folder / CONFIG).read_bytes()).kind
+        elif not (SHARDS[2] in digests and model_files(digests)):
             raise InvalidValue(
-                f"there is neither {manifest.NAME} nor {CONFIG}: send a folder of `fewshot train` or of peft",
+                f"there is neither {manifest.NAME} nor {CONFIG}, nor a whole model: send a folder of "
+                "`fewshot train`, of peft or of transformers",
                 param=manifest.NAME,
             )
         if name is None:
             raise InvalidValue("a folder without a manifest needs a name", param="name")
-        config = read_peft_config((folder / CONFIG).read_bytes())
-        digest = manifest.content_digest(digests, config.kind, self.base.digest)
+        digest = manifest.content_digest(digests, kind, self.base.digest)
         return manifest.Manifest(
             name=checked_name(name),
-            kind=config.kind,
+            kind=kind,
             files=dict(digests),
             base=self.base.digest,
             digest=digest,
@@ -242,7 +268,7 @@ def _write_manifest(folder: Path, artefact: Artefact) -> None:
         "files": files,
         "digest": artefact.digest,
         "base": {"digest": artefact.base},
-        "method": {"library": "peft"},
+        "method": {"library": "transformers" if artefact.kind == "full" else "peft"},
         "created": artefact.created,
     }
     with (folder / manifest.NAME).open("x", encoding="utf-8") as stream:

@@ -15,9 +15,12 @@ LARGEST = 2**20  # bytes
 Check = Callable[[Any], bool]
 
 
+Served = Literal["lora", "soft-prompt", "prefix", "ia3"]
+
+
 class PeftConfig(NamedTuple):
-    kind: Literal["lora", "soft-prompt", "prefix"]
-    length: int  # rank, or number of virtual tokens
+    kind: Served
+    length: int  # rank, or number of virtual tokens; 0 of (IA)³
     said: Mapping[str, Any]
 
 
@@ -116,16 +119,27 @@ VIRTUAL: dict[str, Rule] = {
         FREE,
     ),
 }  # fmt: skip
-TYPES: Mapping[str, tuple[Literal["lora", "soft-prompt", "prefix"], Mapping[str, Rule], str]] = {
+SCALES: dict[str, Rule] = {
+    **COMMON,
+    "target_modules": FREE,  # the tensors say which modules there are, and which side of them is scaled
+    "exclude_modules": FREE,
+    "feedforward_modules": FREE,
+    "init_ia3_weights": FREE,
+    "fan_in_fan_out": Rule(empty, "the base has no such layers: train with fan_in_fan_out=False"),
+    "modules_to_save": Rule(empty, "whole modules are not served: train with modules_to_save=None"),
+}
+TYPES: Mapping[str, tuple[Served, Mapping[str, Rule], str | None]] = {
     "LORA": ("lora", LORA, "r"),
+    "IA3": ("ia3", SCALES, None),
     "PROMPT_TUNING": ("soft-prompt", VIRTUAL, "num_virtual_tokens"),
     "P_TUNING": ("soft-prompt", VIRTUAL, "num_virtual_tokens"),
     "PREFIX_TUNING": ("prefix", VIRTUAL, "num_virtual_tokens"),
     "CARTRIDGE": ("prefix", VIRTUAL, "num_virtual_tokens"),
 }
 
-NEEDED = {
+NEEDED: Mapping[Served, tuple[str, ...]] = {
     "lora": ("r", "lora_alpha", "target_modules"),
+    "ia3": ("target_modules",),
     "soft-prompt": ("num_virtual_tokens",),
     "prefix": ("num_virtual_tokens",),
 }
@@ -166,4 +180,4 @@ def read_peft_config(text: bytes) -> PeftConfig:
                 f"{CONFIG}: {field} is missing, and the engine needs it; save the adapter with peft",
                 param=f"{CONFIG}.{field}",
             )
-    return PeftConfig(served, said[length], said)
+    return PeftConfig(served, said[length] if length else 0, said)

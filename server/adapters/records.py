@@ -34,6 +34,7 @@ class Base:
     kv_heads: int
     head_dim: int
     shapes: Mapping[str, tuple[int, ...]]  # of every weight, by its name in the checkpoint
+    config: Mapping[str, Any] = field(default_factory=dict)  # config.json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Artefact:
     base: str  # digest of the base model
     folder: Path
     bytes: int
-    length: int  # rank of a LoRA; tokens of a soft prompt or prefix
+    length: int  # rank of a LoRA; tokens of a soft prompt or prefix; else 0
     created: float  # seconds since the epoch
     parent: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -8,12 +8,13 @@ The book is the desired state. Each replica follows it, so a step taken on one i
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from server.adapters.book import Book, Entry, Moved
 from server.adapters.fleet import Fleet
-from server.adapters.intake import Intake
+from server.adapters.intake import WHOLE, Intake
 from server.adapters.leases import Live, nothing
 from server.adapters.names import checked_alias
 from server.adapters.nearest import nearest
@@ -23,6 +24,7 @@ from server.profile import ModelProfile
 from server.seams import Decoder, Lease
 
 log = logging.getLogger("fewshot.adapters")
+AGAIN_SECONDS = 30.0  # what was refused for want of room is not read and tried at every poll
 POLL_SECONDS = 1.0  # a replica is at most this, and the loading, behind the book
 
 
@@ -61,6 +63,7 @@ class Registry:
         self._aliases: dict[str, str] = {}
         self._moved: dict[str, int] = {}  # alias → revision of the book that its meaning here is of
         self._known: frozenset[str] = frozenset()  # every version in the book
+        self._tried: dict[str, float] = {}  # wanted but refused → when to try again
         self._revision = -1
         self._behind = False
         self._following: asyncio.Task[None] | None = None
@@ -93,7 +96,7 @@ class Registry:
     def hold(self, model: str, profile: ModelProfile) -> Lease:
         """What `model` means now; it stays loaded until the lease is released.
 
-        Raises ModelNotFound, and Starting while what the last engine held is loaded into the next.
+        Raises ModelNotFound, and Starting while it is being loaded, or loaded again after an engine was lost.
         """
         if model == profile.name:
             return Lease(profile, nothing)
@@ -101,7 +104,8 @@ class Registry:
         live = self._fleet.loaded(reference)
         if live is not None:
             return live.hold(profile)
-        if reference in self._known and self._revision < 0:
+        coming = reference in self._fleet.live and self._fleet.live[reference].state == "loading"
+        if coming or (reference in self._known and self._revision < 0):
             raise Starting(f"{reference} is being loaded; ask again", retry_after_seconds=5)
         if reference in self._known:
             raise ModelNotFound(
@@ -205,6 +209,8 @@ class Registry:
         await self._read_base()
         while True:
             try:
+                if await self._fleet.drop_lost():
+                    self._revision = -1
                 await self.catch_up()
             except Unavailable as problem:
                 log.warning("adapters: waiting for the engine: %s", problem.message)
@@ -227,7 +233,8 @@ class Registry:
         state = await asyncio.to_thread(self.book.state)
         self._known = frozenset(state.entries)
         self._behind = any(self._fleet.loaded(to) is None for to in state.aliases.values())
-        for reference in sorted({*state.entries, *self._fleet.live}):
+        slow = {name for name, entry in state.entries.items() if entry.artefact.kind in WHOLE}
+        for reference in sorted({*state.entries, *self._fleet.live}, key=lambda name: (name in slow, name)):
             await self._align(reference)
         for alias in set(self._aliases) - set(state.aliases):
             if self._moved.get(alias, -1) <= state.revision:
@@ -243,7 +250,7 @@ class Registry:
         async with self._fleet.lock(reference):
             try:
                 entry = await asyncio.to_thread(self.book.find, reference)
-                if entry.wanted and not entry.error:
+                if entry.wanted and not entry.error and self._tried.get(reference, 0.0) < time.monotonic():
                     await self._bring(reference, by="server")
                 elif not entry.wanted:
                     self._fleet.let_go(reference)
@@ -252,4 +259,5 @@ class Registry:
             except Unavailable:
                 raise
             except ServerError as problem:
+                self._tried[reference] = time.monotonic() + AGAIN_SECONDS
                 log.error("adapters: %s is wanted but not loaded: %s", reference, problem.message)

@@ -78,6 +78,7 @@ def memory(settings: Settings, model: Path | None, available: int) -> Finding:
         return ok("memory", found)
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     needed = weights + (settings.engine.kv_cache_bytes or KV_CPU) + GIB
+    needed += settings.adapters.full_models * (weights + settings.adapters.full_kv_cache_bytes + GIB)
     found += f", about {needed / GIB:.1f} GiB needed"
     if needed > available:
         return fail("memory", found, "choose a smaller engine.model or engine.kv_cache_bytes")

@@ -5,6 +5,8 @@ starting      options → a running engine and the profile of its model
 rows          the model with reserved rows for soft prompts and prefixes
 bank          who has which of those rows
 adapters      LoRA, soft prompts and prefixes: loaded, held, dropped
+merging       a copy of the model with other weights
+engines       engines beside the first, for such copies
 selftest      proof at the start that LoRA requests do not touch others
 worker        what runs inside vLLM's workers; guard and prefix are parts of it
 tokenizer     text → ids through the model's own chat template

@@ -1,4 +1,7 @@
-"""The engine's side of adapters: LoRA through vLLM's own slots, soft prompts and prefixes by reserved ids."""
+"""The engine's side of adapters: LoRA through vLLM's own slots, soft prompts and prefixes by reserved ids.
+
+What changes the base's own weights runs in an engine of its own.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -9,6 +12,7 @@ from typing import Any
 from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
 from server.loadables import Loadable
 from server.vllm_decoder.bank import Bank, BankFull
+from server.vllm_decoder.engines import KINDS, Engines, Room
 from server.vllm_decoder.options import EngineOptions
 from server.vllm_decoder.selftest import prove_lora
 from server.vllm_decoder.starting import reserve_rows
@@ -24,22 +28,35 @@ class Held:
     adapter: Loadable
     ids: tuple[int, ...] = ()  # that stand before a prompt
     lora: Any = None
+    engine: Any = None  # its own, where it has one
 
 
 class VllmAdapters:
-    """Loads into a running engine. `loras` at once in its memory; `bank` and `prefixes` are ranges of ids."""
+    """Loads into a running engine, or beside it.
 
-    def __init__(self, engine: Any, *, loras: int, bank: Bank | None, prefixes: Bank | None) -> None:
+    `loras` at once in its memory; `bank` and `prefixes` are ranges of ids; `engines` are the others.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        *,
+        loras: int,
+        bank: Bank | None,
+        prefixes: Bank | None,
+        engines: Engines | None = None,
+    ) -> None:
         self._engine = engine
         self._loras = loras
         self._bank = bank
         self._prefixes = prefixes
+        self._engines = engines
         self._held: dict[str, Held] = {}
 
     @property
     def kinds(self) -> frozenset[str]:
         there = (("lora", self._loras), ("soft-prompt", self._bank), ("prefix", self._prefixes))
-        return frozenset(kind for kind, room in there if room)
+        return frozenset(kind for kind, room in there if room) | (KINDS if self._engines else frozenset())
 
     def held(self, reference: str | None) -> Held | None:
         """What a request on this adapter needs; None for the base.
@@ -55,12 +72,14 @@ class VllmAdapters:
     async def load(self, adapter: Loadable) -> None:
         if adapter.reference in self._held:
             return
-        held = await (self._load_lora(adapter) if adapter.kind == "lora" else self._load_rows(adapter))
-        self._held[adapter.reference] = held
+        self._held[adapter.reference] = await self._loaded(adapter)
 
     async def unload(self, reference: str) -> None:
         held = self._held.pop(reference, None)
         if held is None:
+            return
+        if held.engine is not None and self._engines is not None:
+            await self._engines.unload(reference)
             return
         if held.lora is not None:
             await self._engine.remove_lora(held.lora.lora_int_id)
@@ -76,6 +95,22 @@ class VllmAdapters:
             for reference, held in self._held.items()
             if held.lora is None or held.lora.lora_int_id in there
         )
+
+    def lost(self) -> frozenset[str]:
+        """The references of those whose own engine has died; they must be unloaded."""
+        return self._engines.lost() if self._engines else frozenset()
+
+    async def close(self) -> None:
+        """The other engines; the first is its owner's."""
+        if self._engines is not None:
+            await self._engines.close()
+
+    async def _loaded(self, adapter: Loadable) -> Held:
+        if adapter.kind == "lora":
+            return await self._load_lora(adapter)
+        if adapter.kind in KINDS and self._engines is not None:
+            return Held(adapter, engine=await self._engines.load(adapter))
+        return await self._load_rows(adapter)
 
     async def _load_lora(self, adapter: Loadable) -> Held:
         from vllm.lora.request import LoRARequest
@@ -179,7 +214,7 @@ async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
     Raises LoraBroken, or what the engine raises.
     """
     rows = reserve_rows(options)
-    if not (options.max_loras or rows):
+    if not options.extended:
         return None
     if options.max_loras:
         from vllm.platforms import current_platform
@@ -196,5 +231,16 @@ async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
             _check_cache(engine.vllm_config)
         prefixes = Bank(first, count) if count else None
     return VllmAdapters(
-        engine, loras=options.loras_in_memory * bool(options.max_loras), bank=bank, prefixes=prefixes
+        engine,
+        loras=options.loras_in_memory * bool(options.max_loras),
+        bank=bank,
+        prefixes=prefixes,
+        engines=_beside(engine, options) if options.full_models else None,
     )
+
+
+def _beside(engine: Any, options: EngineOptions) -> Engines:
+    async def room() -> Room:
+        return Room(*(await engine.collective_rpc("memory"))[0])
+
+    return Engines(options, width=engine.model_config.dtype.itemsize, room=room)

@@ -1,6 +1,5 @@
 """The decoder as the server sees it: one AsyncLLM, token ids in, pieces out."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,6 +10,7 @@ from server.errors import EngineUnavailable, InvalidValue
 from server.profile import ModelProfile
 from server.records import Limits, Piece
 from server.vllm_decoder.adapters import Held, VllmAdapters, adapting, inputs_of
+from server.vllm_decoder.engines import shut
 from server.vllm_decoder.options import EngineOptions, set_environment
 from server.vllm_decoder.pieces import as_pieces
 from server.vllm_decoder.sampling import sampling_params
@@ -87,9 +87,10 @@ class VllmDecoder:
         marked = limits.parsed and self._parsing is not None and self._parsing.needs_special_tokens
         params = sampling_params(replace(limits, n=1) if copies > 1 else limits, special_tokens=marked)
         held = self._held(adapter)
+        engine = self._engine_of(held)
         inputs = inputs_of(prompt, limits.cache_salt, held)
         lora = held.lora if held else None
-        outputs = self._engine.generate(inputs, params, request_id, lora_request=lora)
+        outputs = engine.generate(inputs, params, request_id, lora_request=lora)
         try:
             async with aclosing(outputs):
                 async for output in outputs:
@@ -101,7 +102,7 @@ class VllmDecoder:
         except EngineUnavailable:
             raise
         except Exception as problem:
-            if self._engine.errored:
+            if engine.errored:
                 raise EngineUnavailable("the engine has died; it is not answering") from problem
             if isinstance(problem, ValueError) and limits.schema is not None:
                 raise InvalidValue(
@@ -122,7 +123,10 @@ class VllmDecoder:
         held = self._held(adapter)
         inputs = inputs_of(prompt, cache_salt, held)
         lora = held.lora if held else None
-        return await first_tokens(self._engine, inputs, candidates, request_id=name, lora=lora)
+        return await first_tokens(self._engine_of(held), inputs, candidates, request_id=name, lora=lora)
+
+    def _engine_of(self, held: Held | None) -> Any:
+        return held.engine if held and held.engine is not None else self._engine
 
     def _held(self, adapter: str | None) -> Held | None:
         """Raises InvalidValue for an adapter that is not in the engine."""
@@ -131,6 +135,6 @@ class VllmDecoder:
         return self._adapters.held(adapter) if self._adapters else None
 
     async def close(self) -> None:
-        if self._engine.output_handler is not None:
-            self._engine.output_handler.cancel()  # or it logs the core's orderly end as a crash
-        await asyncio.to_thread(self._engine.shutdown)
+        if self._adapters is not None:
+            await self._adapters.close()
+        await shut(self._engine)

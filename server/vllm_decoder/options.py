@@ -23,11 +23,19 @@ class EngineOptions:
     soft_rows: int = 0  # tokens of all soft prompts that are loaded
     prefix_rows: int = 0  # tokens of all prefixes that are loaded
     rows_cache: str = ""  # folder for copies of models with room for them
+    full_models: int = 0  # engines beside this one, for models with weights of their own
+    full_kv_cache_bytes: int = 2**30  # of each of them
+    merged_cache: str = ""  # folder for copies of the model with other weights
     guard_lora: bool = True  # off only to prove that the self-test finds the fault
 
     @property
     def loras_in_memory(self) -> int:
         return max(self.live_loras or 4 * self.max_loras, self.max_loras)
+
+    @property
+    def extended(self) -> bool:
+        """Whether the workers need our methods."""
+        return bool(self.max_loras or self.reserved_rows or self.full_models)
 
     @property
     def reserved_rows(self) -> int:

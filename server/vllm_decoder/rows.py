@@ -53,7 +53,7 @@ def _write(model: Path, folder: Path, config: dict[str, Any], vocabulary: int, c
         grown = file.suffix == ".safetensors" and _grow(file, folder / file.name, vocabulary, count)
         found |= grown
         if not grown:
-            _link(file, folder / file.name)
+            link(file, folder / file.name)
     if not found:
         raise ValueError(f"no tensor of {vocabulary} rows called embed_tokens in {model.name}")
     text = json.dumps({**config, "vocab_size": vocabulary + count}, indent=1)
@@ -104,7 +104,8 @@ def _grow(source: Path, target: Path, vocabulary: int, count: int) -> bool:
     return True
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """A hard link, or a copy where there can be none."""
     try:
         os.link(source, target)
     except OSError:

@@ -68,7 +68,7 @@ def reserve_rows(options: EngineOptions) -> Rows | None:
 def _adapting(options: EngineOptions, rows: Rows | None) -> dict[str, Any]:
     """Arguments that only adapters need."""
     more: dict[str, Any] = {}
-    if options.max_loras or rows:
+    if options.extended:
         more["worker_extension_cls"] = "server.vllm_decoder.worker.AdapterWorker"
     if options.max_loras:
         more |= {

@@ -5,6 +5,7 @@ Strings and numbers go in and out: anything else would need vLLM's insecure seri
 
 from typing import Any
 
+from indexer.machine import free_memory_bytes, memory_bytes
 from server.vllm_decoder import guard, prefix
 
 
@@ -16,6 +17,15 @@ class AdapterWorker:
     def guard_lora(self) -> int:
         """Make LoRA right on the CPU backend; how many operators were replaced."""
         return guard.install()
+
+    def memory(self) -> list[int]:
+        """[free, all of it] where models run, bytes."""
+        import torch
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cpu():
+            return [free_memory_bytes(), memory_bytes()]
+        return list(torch.cuda.mem_get_info())
 
     def load_soft_rows(self, path: str, start: int) -> int:
         """Copy a soft prompt into the embedding's rows from id `start` on; rows written here."""

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from server.adapters.base_model import base_digest as served_digest
+from server.adapters.base_model import read_base
+from server.adapters.intake import Bounds, Intake
 from server.adapters.manifest import read_manifest
 from tests.training.conftest import BAD, GOOD
 from training import artefacts
@@ -40,7 +42,7 @@ def answers(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("method", ["lora", "rslora", "soft-prompt", "prefix", "dpo"])
+@pytest.mark.parametrize("method", ["lora", "rslora", "ia3", "soft-prompt", "prefix", "dpo", "full"])
 def test_a_method_learns_and_publishes_what_the_server_reads(bases, answers, tmp_path, method):
     given = [method, "--data", str(answers), "--name", "taste", "--base", str(bases["decoder"])]
     found = CliRunner().invoke(train, [*given, "--out", str(tmp_path), *FAST], catch_exceptions=False)
@@ -53,11 +55,17 @@ def test_a_method_learns_and_publishes_what_the_server_reads(bases, answers, tmp
         version,
         served_digest(bases["decoder"]),
     )
-    assert set(manifest.files) == {"adapter_model.safetensors", "adapter_config.json", "report.json"}
+    weights, config = ("adapter_model.safetensors", "adapter_config.json")
+    if method == "full":
+        weights, config = "model.safetensors", "config.json"
+    assert set(manifest.files) == {weights, config, "report.json"}
     report = json.loads((folder / "report.json").read_text())
     assert report["score"] > report["score_before"]
-    assert str(bases["decoder"]) not in (folder / "adapter_config.json").read_text()
-    assert all(torch.isfinite(one).all() for one in load_file(folder / "adapter_model.safetensors").values())
+    assert str(bases["decoder"]) not in (folder / config).read_text()
+    assert all(torch.isfinite(one).all() for one in load_file(folder / weights).values())
+    bounds = Bounds(rank=64, tokens=512, prefix_tokens=512)
+    kept = Intake(tmp_path / "kept", read_base(bases["decoder"]), bounds).from_folder(folder)
+    assert kept.reference == f"taste@{version}"  # the server takes it
 
 
 def test_what_is_published_is_what_was_trained(bases, answers, tmp_path):

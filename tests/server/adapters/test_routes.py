@@ -165,6 +165,33 @@ def test_a_version_wanted_again_while_it_drains_stays(serve, tmp_path):
         assert desk.say(f"echo:{reference}").choices[0].message.content.startswith(f"[{reference}]")
 
 
+def test_who_asks_while_a_version_is_loaded_is_told_to_ask_again(serve, tmp_path):
+    with serve(folder=tmp_path, first_seconds=1.0) as running:
+        desk = Desk(running, tmp_path)
+        reference = desk.add()
+        loading = threading.Thread(target=desk.post, args=(f"adapters/{reference}/load",))
+        loading.start()
+        until = time.monotonic() + 10
+        while desk.status(reference) != "loading":
+            assert time.monotonic() < until
+        body = {"model": f"echo:{reference}", "messages": ASK}
+        answer = desk.http.post("/v1/chat/completions", json=body)
+        loading.join(10)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), answer.text
+        assert desk.say(f"echo:{reference}").choices[0].message.content == f"[{reference}] Hello"
+
+
+def test_a_version_that_stopped_answering_by_itself_is_loaded_again(desk):
+    reference = desk.add()
+    desk.post(f"adapters/{reference}/promote", alias="live")
+    desk.running.decoder.adapters.dead.add(reference)
+    until = time.monotonic() + 10
+    while desk.running.decoder.adapters.loads < 2 or desk.status(reference) != "loaded":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert desk.say("live").choices[0].message.content == f"[{reference}] Hello"
+
+
 def test_what_stands_in_the_way_is_named(desk):
     first, second = desk.add(seed=1), desk.add(seed=2)
     desk.post(f"adapters/{first}/promote", alias="support")

@@ -103,6 +103,33 @@ def check(wanted, name, number, said):
         assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < TOLERANCE
 
 
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory):
+    """Models with weights of their own by name, with their kinds, and what Hugging Face says of each."""
+    import torch
+    from peft import IA3Config
+    from transformers import AutoModelForCausalLM
+
+    model, _, _ = made
+    folder = tmp_path_factory.mktemp("whole")
+    ia3 = IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=["k_proj", "v_proj", "down_proj"],
+        feedforward_modules=["down_proj"],
+    )
+    found = {"ia3": ("ia3", make_adapter(model, folder / "ia3", ia3, seed=4, scale=1.5))}
+    wanted = {"ia3": hf_answers(model, folder / "ia3", PROMPTS, TOKENS)}
+    for name, seed in (("full1", 1), ("full2", 2)):
+        network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        torch.manual_seed(seed)
+        for one in network.parameters():
+            one.data += 0.05 * torch.randn_like(one)
+        network.save_pretrained(folder / name)
+        found[name] = ("full", folder / name)
+        wanted[name] = hf_answers(folder / name, None, PROMPTS, TOKENS)
+    return found, wanted
+
+
 async def served(decoder, adapters, wanted):
     host = decoder.adapters
     assert host.kinds == {"lora", "soft-prompt", "prefix"}
@@ -160,6 +187,54 @@ def test_every_kind_answers_as_it_was_trained_beside_all_others(made, tmp_path):
             await served(decoder, adapters, wanted)
         finally:
             await decoder.close()
+
+    asyncio.run(run())
+
+
+def test_models_with_weights_of_their_own_answer_beside_the_base_and_its_adapters(made, whole, tmp_path):
+    model, adapters, wanted = made
+    found, more = whole
+    wanted = {None: wanted[None], "lora0": wanted["lora0"], **more}
+
+    async def run():
+        changes = {"full_models": 2, "full_kv_cache_bytes": 2**27, "merged_cache": str(tmp_path / "merged")}
+        decoder = await VllmDecoder.open(options(model, tmp_path, **changes))
+        host = decoder.adapters
+
+        async def all_of(*names):
+            asked = [(name, number) for name in names for number in range(len(PROMPTS))]
+            answers = await asyncio.gather(
+                *(say(decoder, number, name, f"{name}{number}") for name, number in asked)
+            )
+            for (name, number), said in zip(asked, answers, strict=True):
+                check(wanted, name, number, said)
+
+        async def bring(name, number):
+            kind, path = found[name]
+            await host.load(Loadable(reference=name, number=number, kind=kind, folder=path, length=0))
+
+        try:
+            assert host.kinds >= {"full", "ia3", "delta", "lora"}
+            await host.load(loadable("lora0", adapters["lora0"], 1))
+            await asyncio.gather(bring("ia3", 2), all_of(None, "lora0"))
+            await bring("full1", 3)
+            await all_of(None, "lora0", "ia3", "full1")
+            with pytest.raises(AdapterInUse, match=r"adapters\.full_models"):
+                await bring("full2", 4)
+            await host.unload("full1")
+            with pytest.raises(InvalidValue, match="not in the engine"):
+                await say(decoder, 0, "full1", "gone")
+            await bring("full2", 4)
+            await all_of("full2", "ia3", None, "lora0")
+            dead = host.held("full2").engine
+            dead.engine_core.resources.engine_manager.processes[0].kill()
+            with pytest.raises(EngineUnavailable):
+                await say(decoder, 0, "full2", "dying")
+            assert host.lost() == {"full2"}
+            await all_of("ia3", None, "lora0")
+        finally:
+            await decoder.close()
+        assert list((tmp_path / "merged").iterdir()) == []
 
     asyncio.run(run())
 
