@@ -14,6 +14,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
+from indexer.durability import make_folder
 from indexer.errors import DatabaseRefused, StoreBusy
 from indexer.postgres import begin_writing
 
@@ -47,7 +48,7 @@ def open_database(path: Path) -> sa.Engine:
     Raises `DatabaseRefused` when the library is unsafe or the file is not a database.
     """
     check_library()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     engine = sa.create_engine(
         f"sqlite:///{path}",
         module=sqlite,

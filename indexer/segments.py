@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from indexer.durability import sync
+from indexer.durability import sync, sync_names
 from indexer.errors import StoreDamaged
 from indexer.keywords import FOLDER, TantivyKeywords
 from indexer.machine import memory_bytes
@@ -65,7 +65,7 @@ def write_segment(
     for path in [path for path in inside if path.is_dir()] + [temporary]:  # from the inside out
         sync(path)
     temporary.rename(folder / name)
-    sync(folder)
+    sync_names(folder, folder.parents[1])  # the store's own folder may be as new
     return files
 
 

@@ -19,7 +19,7 @@ from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
 from indexer.deleting import leave
-from indexer.durability import sync
+from indexer.durability import sync_names
 from indexer.errors import UnknownUpload
 from indexer.paging import Page, Window, page, within
 from indexer.records import Store
@@ -109,7 +109,7 @@ def keep(
     with writing(catalogue.engine) as connection:  # whoever removes bytes holds the same lock
         if not target.exists():
             incoming.path.rename(target)
-            sync(target.parent)
+            sync_names(target.parent, catalogue.data)
         connection.execute(schema.uploads.insert(), {name: getattr(upload, name) for name in _COLUMNS})
     return upload
 

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from indexer.database import writing
+from indexer.durability import make_folder, sync
 from server.quotas import UNSAID, Rates
 from server.refusal import Refusal
 from server.schema import keys, open_schema
@@ -184,7 +185,7 @@ def read_secret(data: Path) -> bytes:
 
 def _write_secret(path: Path) -> None:
     """A fresh secret under that name, unless somebody else was faster."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(f"secret.{secrets.token_hex(8)}.unfinished")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secrets.token_bytes(32))
@@ -196,3 +197,4 @@ def _write_secret(path: Path) -> None:
         pass
     finally:
         unfinished.unlink()
+    sync(path.parent)  # every key is void without it

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from indexer.durability import sync
+from indexer.durability import sync, sync_names
 from server.adapters import checks, manifest, whole
 from server.adapters.folder import (
     CONFIG,
@@ -251,7 +251,7 @@ class Intake:
             if not (target / manifest.NAME).is_file():
                 raise
             return self.in_place(artefact.name, artefact.version)  # the same bytes came before
-        sync(target.parent)
+        sync_names(target.parent, self.root.parent)
         return replace(artefact, folder=target)
 
 
