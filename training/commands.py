@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from training.retriever_command import retriever
+from training.reward_command import reward
 from training.telling import models_of, progress, say
 
 METHODS = {
@@ -92,6 +93,7 @@ def _adapter_command(method: str) -> click.Command:
 
 for _method in METHODS:
     train.add_command(_adapter_command(_method))
+train.add_command(reward)
 train.add_command(retriever)
 
 

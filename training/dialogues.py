@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.data import read_objects
-from training.errors import DataRefused
+from training.errors import BaseRefused, DataRefused
 
 VALID_SHARE = 0.1
 PARTS = ("train", "valid", "test")
@@ -49,8 +49,8 @@ def read_dialogues(path: Path, columns: Sequence[str], seed: int = 11) -> Dialog
     """
     parts: dict[str, list[Dialogue]] = {name: [] for name in PARTS}
     for line, row in read_objects(path):
-        prompt = _prompt(row.get("prompt"), path, line)
-        answers = tuple(_answer(row.get(column), column, path, line) for column in columns)
+        prompt = prompt_of(row.get("prompt"), path, line)
+        answers = tuple(answer_of(row.get(column), column, path, line) for column in columns)
         if len(set(answers)) < len(answers):
             raise DataRefused(f"{path}, line {line}: chosen and rejected are the same")
         said = {"validation": "valid"}.get(str(row.get("split")), row.get("split"))
@@ -78,7 +78,7 @@ def encode(
     """
     found = []
     for row in rows:
-        prompt = _ids(row.prompt, tokenizer)
+        prompt = ids_of(row.prompt, tokenizer)
         end = tokenizer.eos_token_id
         answers = tuple((*tokenizer.encode(answer, add_special_tokens=False), end) for answer in row.answers)
         if prompt and len(prompt) + max(map(len, answers)) <= room:
@@ -90,29 +90,34 @@ def encode(
     return tuple(found), len(rows) - len(found)
 
 
-def _ids(prompt: Messages | str, tokenizer: Any) -> tuple[int, ...]:
+def ids_of(prompt: Messages | str, tokenizer: Any) -> tuple[int, ...]:
+    """As the server renders them. Raises BaseRefused for messages where there is no chat template."""
     if isinstance(prompt, str):
         return tuple(tokenizer.encode(prompt))
+    if not tokenizer.chat_template:
+        raise BaseRefused("the base has no chat template: give prompts as text, or use a model made for chat")
     return tuple(
         tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False)
     )
 
 
-def _prompt(value: Any, path: Path, line: int) -> Messages | str:
+def prompt_of(value: Any, path: Path, line: int) -> Messages | str:
+    """Text, or messages with nothing but role and content. Raises DataRefused."""
     if isinstance(value, str) and value.strip():
         return value
-    if isinstance(value, list) and value and all(map(_is_message, value)):
+    if isinstance(value, list) and value and all(map(is_message, value)):
         return [{"role": one["role"], "content": one["content"]} for one in value]
     raise DataRefused(f'{path}, line {line}: "prompt" must be text or a list of messages (role, content)')
 
 
-def _answer(value: Any, column: str, path: Path, line: int) -> str:
-    if isinstance(value, list) and len(value) == 1 and _is_message(value[0]):
+def answer_of(value: Any, column: str, path: Path, line: int) -> str:
+    """Text, also of a list of one message. Raises DataRefused."""
+    if isinstance(value, list) and len(value) == 1 and is_message(value[0]):
         value = value[0]["content"]
     if isinstance(value, str) and value.strip():
         return value
     raise DataRefused(f'{path}, line {line}: "{column}" must be text, or one message of the assistant')
 
 
-def _is_message(value: Any) -> bool:
+def is_message(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(value.get(key), str) for key in ("role", "content"))
