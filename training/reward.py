@@ -84,15 +84,15 @@ class RewardModel(nn.Module):
         lengths = np.array([len(one) for one in rows])
         with torch.no_grad():
             for at in plan(lengths, FORWARD_TOKENS[self.device.type] // 4, 64, None):
-                some = self.of(at, rows, features)
-                found[list(at)] = some.float().cpu()
+                found[list(at)] = self.of(at, rows, features).float().cpu()
         return (found - self.scale.mean) / self.scale.deviation
 
     def of(self, at: Sequence[int], rows: Sequence[Sequence[int]], features: Floats) -> Tensor:
         """`forward` of these rows."""
         batch = padded([rows[one] for one in at], 0, tuple(at))
         counted = torch.from_numpy(features[list(at)]).float()
-        return self(batch.ids.to(self.device), batch.mask.to(self.device), counted.to(self.device))
+        found: Tensor = self(batch.ids.to(self.device), batch.mask.to(self.device), counted.to(self.device))
+        return found
 
 
 def new_reward_model(folder: Path, device: str, *, rank: int, seed: int, counting: bool) -> RewardModel:
@@ -124,7 +124,7 @@ def classifier(folder: Path) -> tuple[Any, Any]:
 
     loading: Any = AutoModelForSequenceClassification
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # that the head is new is what is wanted here
+    logging.set_verbosity(logging.ERROR)  # that the head is new is what is wanted here
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         base = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32, num_labels=1)

@@ -1,4 +1,4 @@
-"""`python -m training` runs on a GPU machine: torch, transformers and peft are there, nothing of the server."""
+"""`python -m training` runs on a GPU machine, which has nothing of the server."""
 
 import json
 import os
