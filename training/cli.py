@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from training.telling import models_of
+from training.telling import models_of, say
 
 DEFAULT_BASES = ("smollm2-135m-instruct", "all-minilm-l6-v2")
 
@@ -63,10 +63,11 @@ def ladder(
     only_made: bool,
     as_json: bool,
 ) -> None:
-    """Measure every way of adapting a model to the labelled texts in DATA, and say which to use.
+    """Measure every way of adapting a model to DATA, and say which to use.
 
-    DATA holds train.jsonl and test.jsonl (and valid.jsonl, if you have one) with lines {"text", "label"}. A
-    stopped run goes on where it was when it is started again with the same --out.
+    DATA holds train.jsonl and test.jsonl (and valid.jsonl, if you have one) with lines {"text", "label"}, or
+    {"question", "answers", "context"?} for a model that writes answers (F1, exact match). A stopped run goes
+    on where it was when it is started again with the same --out.
     """
     from prompts.errors import PromptError
     from training.errors import TrainingRefused
@@ -127,9 +128,12 @@ def climb(
 ) -> dict[str, object]:
     """Read, measure, advise, draw, write; the content of ladder.json. Raises TrainingRefused."""
     from training import plots, report
+    from training.answer_data import read_questions, task_of
+    from training.answer_ladder import AnswerLadder
     from training.backbone import best_device
+    from training.climbing import Order
     from training.data import read_split
-    from training.ladder import Ladder, Order
+    from training.ladder import Ladder
     from training.recommendation import recommend
 
     order = Order(
@@ -145,15 +149,21 @@ def climb(
         template=template,
         only_made=only_made,
     )
-    ladder = Ladder(order, read_split(data), lambda line: click.echo(line, err=True))
+    ladder: Ladder | AnswerLadder
+    if task_of(data) == "answer":
+        ladder = AnswerLadder(order, read_questions(data), say)
+    else:
+        ladder = Ladder(order, read_split(data), say)
     rows = ladder.climb()
     advice = recommend(rows, wanted)  # type: ignore[arg-type]
     about = {"machine": machine(order.device), "bases": [one.name for one in bases], "seeds": list(seeds)}
     content = report.summary(rows, advice, ladder.split, about | {"epochs": epochs, "minutes": minutes})
+    what, score = ("questions", "F1") if content["task"] == "answer" else ("texts", "accuracy")
     drawn = plots.draw(
         rows,
         out,
-        title=f"{ladder.split.name}: {len(ladder.split.train):,} training texts",
+        title=f"{ladder.split.name}: {len(ladder.split.train):,} training {what}",
+        score=score,
         recommended=advice.rung if advice else None,
         imdb="imdb" in ladder.split.name,
     )

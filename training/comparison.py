@@ -8,21 +8,22 @@ Wolf 2005): with 95 % probability every one of them holds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prompts.analysis.paired import Interval
-from training.records import Run
+from prompts.analysis.paired import Interval, holm, mean_interval
+from training.records import Row, Run
 
 DRAWS = 4_000
+FLIPS = 20_000
 ALPHA = 0.05
 Floats = NDArray[np.float64]
 
 
 class Resamples(NamedTuple):
-    """Accuracies of every rung in every draw, shape (draws, rungs), and as observed, shape (rungs,)."""
+    """Mean scores of every rung in every draw, shape (draws, rungs), and as observed, shape (rungs,)."""
 
     rungs: tuple[str, ...]
     seen: Floats
@@ -77,8 +78,42 @@ def against(found: Resamples, other: str, alpha: float = ALPHA) -> dict[str, Int
     }
 
 
+def paired_p(runs: Sequence[Run], others: Sequence[Run], *, flips: int = FLIPS, seed: int = 0) -> float:
+    """Two-sided p that both score the same items alike: Fisher's randomisation test.
+
+    Under that hypothesis the sign of an item's difference (of means over seeds) is a coin's; p is the share
+    of `flips` draws whose mean difference is as far from 0 as what was seen, itself counted.
+    """
+    mine, theirs = (np.array([run.test for run in some], dtype=float).mean(0) for some in (runs, others))
+    difference = mine - theirs
+    seen = abs(difference.sum()) - 1e-9  # sums of the same terms differ in the last digits
+    draw = np.random.default_rng(seed)
+    as_far = 0
+    for _ in range(flips // 1_000):
+        signs = draw.integers(0, 2, (1_000, len(difference))) * 2.0 - 1
+        as_far += int((np.abs(signs @ difference) >= seen).sum())
+    return (1 + as_far) / (1 + flips // 1_000 * 1_000)
+
+
 def items_needed(difference: float, runs: Sequence[Run], others: Sequence[Run], alpha: float = ALPHA) -> int:
     """Test items after which a paired interval of width ± `difference` would decide, at this discordance."""
     mine, theirs = (np.array([run.test for run in some], dtype=float).mean(0) for some in (runs, others))
     variance = float(np.var(mine - theirs, ddof=1))
     return int(np.ceil(variance * (1.96 / max(difference, 1e-6)) ** 2))
+
+
+def best_prompt(rows: Sequence[Row]) -> Row | None:
+    """The rung without anything learned whose validation score is highest; None when none ran."""
+    prompts = [row for row in rows if row.runs and not row.runs[0].cost.trainable]
+    return max(prompts, key=lambda row: np.mean([run.valid for run in row.runs]), default=None)
+
+
+def against_prompt(rows: Sequence[Row], prompt: Row) -> dict[str, dict[str, Any]]:
+    """Each trained rung against that prompt on the same items: difference, interval, p (Holm's)."""
+    trained = [row for row in rows if row.runs and row.runs[0].cost.trainable]
+    corrected = holm([paired_p(row.runs, prompt.runs) for row in trained])
+    found = {}
+    for row, p in zip(trained, corrected, strict=True):
+        mine, theirs = (np.array([run.test for run in one.runs]).mean(0) for one in (row, prompt))
+        found[row.rung] = {"difference": mean_interval(mine, theirs), "p": p}
+    return found

@@ -57,10 +57,10 @@ def vectors(texts: Texts, layers: Sequence[Layer]) -> Vectors:
     """All layers of all parts in one pass."""
     backbone = texts.backbone
     began = time.perf_counter()
-    train = _rows(backbone, texts.train, layers)
-    valid = _rows(backbone, texts.valid, layers)
+    train = layer_rows(backbone, texts.train, layers)
+    valid = layer_rows(backbone, texts.valid, layers)
     middle = time.perf_counter()
-    test = _rows(backbone, texts.test, layers)
+    test = layer_rows(backbone, texts.test, layers)
     return Vectors(train, valid, test, middle - began, time.perf_counter() - middle)
 
 
@@ -140,7 +140,10 @@ def _size(fitted: Any) -> int:
     return int(last.coef_.size + last.intercept_.size)
 
 
-def _rows(backbone: Backbone, rows: Sequence[Sequence[int]], layers: Sequence[Layer]) -> dict[Layer, Rows]:
+def layer_rows(
+    backbone: Backbone, rows: Sequence[Sequence[int]], layers: Sequence[Layer]
+) -> dict[Layer, Rows]:
+    """One matrix (texts, hidden) per layer, of texts given as token ids."""
     out = {layer: np.empty((len(rows), backbone.hidden), dtype=np.float32) for layer in layers}
     budget = FORWARD_TOKENS[backbone.device.type] // 2  # all layers of a batch are alive at once
     for batch in batches(rows, budget, backbone.pad_id):

@@ -1,53 +1,26 @@
-"""Every rung on one split, one result file a run, and what comes out: rows, advice, table, plots.
-
-A run whose result file has the same key (data, base, settings) is not made again. A rung that fails is a row
-that says why; the others go on.
-"""
+"""Every rung on labelled texts: each base is opened once, each run made once (`training.climbing`)."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prompts.errors import PromptError
 from training import pace
 from training.backbone import Backbone, base_digest
+from training.climbing import Order, Say, climb
 from training.errors import TrainingRefused
 from training.features import Layer, Vectors, choose_layer, classify, layers_of, vectors
 from training.finetuning import Texts, finetune, settings_for
 from training.prompting import Asked, LabelScorer, Rows, Shots, asked, prompted, template_for
-from training.records import Cost, Family, Row, Run, Split
+from training.records import Family, Row, Run, Split
 from training.rungs import Rung, chosen, rungs
 
-Say = Callable[[str], None]
-FORMAT = 1
 QUICK = {"max_tokens": 128, "batch_texts": 16, "batch_tokens": 2_048}  # on a processor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What was asked for."""
-
-    bases: tuple[Path, ...]
-    out: Path
-    device: str
-    seeds: tuple[int, ...] = (11, 23, 37)
-    rungs: tuple[str, ...] = ()
-    minutes: float | None = None
-    epochs: float = 2.0
-    max_tokens: int | None = None
-    shots: tuple[int, ...] = (4,)
-    template: str | None = None
-    only_made: bool = False  # report the runs that are there, make none
 
 
 class Ladder:
@@ -82,45 +55,12 @@ class Ladder:
 
     def climb(self) -> list[Row]:
         """One row per rung, in the order of `rungs`; calibrated prompts follow their raw ones."""
-        rows: list[Row] = []
-        for rung in self.rungs:
-            rows += self._rows(rung)
-        return rows
-
-    def _rows(self, rung: Rung) -> list[Row]:
-        made: dict[str, list[Run]] = {rung.name: []}
-        try:
-            for seed in self._order.seeds[: rung.seeds]:
-                for run in self._run(rung, seed):
-                    made.setdefault(run.rung, []).append(run)
-        except (TrainingRefused, PromptError) as problem:
-            return [Row(rung=rung.name, failed=str(problem), served_by=rung.served_by)]
-        except (RuntimeError, ValueError, MemoryError) as problem:  # torch's, peft's, scikit-learn's
-            reason = f"{type(problem).__name__}: {str(problem).splitlines()[0][:200]}"
-            self._say(f"{rung.name}: failed, {reason}")
-            return [Row(rung=rung.name, failed=reason, served_by=rung.served_by)]
-        if not made[rung.name]:
-            return [Row(rung=rung.name, failed="not made yet", served_by=rung.served_by)]
-        return [Row(rung=name, runs=tuple(some), served_by=rung.served_by) for name, some in made.items()]
+        return climb(self.rungs, self._order, self._made_from, self._run, self._say)
 
     def _run(self, rung: Rung, seed: int) -> Sequence[Run]:
-        path = self._order.out / "runs" / f"{rung.name.replace('/', '-')}-{seed}.json"
-        key = self._key(rung, seed)
-        if (found := read_runs(path, key)) is not None:
-            self._say(f"{rung.name} seed {seed}: kept from before")
-            return found
-        if self._order.only_made:
-            return []
-        began = time.monotonic()
-        made = {"prompt": self._prompted, "features": self._features, "network": self._network}[rung.kind](
+        return {"prompt": self._prompted, "features": self._features, "network": self._network}[rung.kind](
             rung, seed
         )
-        write_runs(path, key, made)
-        self._say(
-            f"{rung.name} seed {seed}: validation {made[0].valid:.4f}, test {made[0].accuracy:.4f}, "
-            f"{time.monotonic() - began:.0f} s"
-        )
-        return made
 
     def _network(self, rung: Rung, seed: int) -> list[Run]:
         settings = replace(settings_for(rung.method, seed, epochs=self._epochs(rung)), **self._sizes)  # type: ignore[arg-type]
@@ -199,8 +139,8 @@ class Ladder:
             )
         )
 
-    def _key(self, rung: Rung, seed: int) -> str:
-        parts = [
+    def _made_from(self, rung: Rung, seed: int) -> Sequence[Any]:
+        return [
             self.split.digest,
             [len(part) for part in (self.split.train, self.split.valid, self.split.test)],
             self._digests[rung.base],
@@ -211,33 +151,3 @@ class Ladder:
             self._order.template,
             self._order.device,
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def write_runs(path: Path, key: str, runs: Sequence[Run]) -> None:
-    """Written aside and renamed, so that an interrupted ladder leaves whole files only."""
-    scratch = path.with_suffix(".writing")
-    scratch.write_text(json.dumps({"format": FORMAT, "key": key, "runs": [as_json(run) for run in runs]}))
-    os.replace(scratch, path)
-
-
-def read_runs(path: Path, key: str) -> list[Run] | None:
-    """None when there is no such file, it is not readable, or it was made from something else."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    if found.get("format") != FORMAT or found.get("key") != key:
-        return None
-    return [from_json(run) for run in found["runs"]]
-
-
-def as_json(run: Run) -> dict[str, Any]:
-    """The test results as a string of 0 and 1."""
-    return asdict(run) | {"test": "".join("01"[right] for right in run.test)}
-
-
-def from_json(row: Mapping[str, Any]) -> Run:
-    curve = tuple((int(step), float(loss), float(valid)) for step, loss, valid in row["curve"])
-    test = tuple(one == "1" for one in row["test"])
-    return Run(**{**row, "test": test, "cost": Cost(**row["cost"]), "curve": curve})

@@ -42,8 +42,16 @@ ARTICLE = (
 )
 
 
-def draw(rows: Sequence[Row], folder: Path, *, title: str, recommended: str | None, imdb: bool) -> list[Path]:
-    """Writes the plots that the rows allow; the paths written."""
+def draw(
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    title: str,
+    recommended: str | None,
+    imdb: bool,
+    score: str = "accuracy",
+) -> list[Path]:
+    """Writes the plots that the rows allow; the paths written. `score`: what the runs' scores are."""
     from matplotlib.figure import Figure  # seconds to import
 
     ran = [row for row in rows if row.runs]
@@ -51,7 +59,7 @@ def draw(rows: Sequence[Row], folder: Path, *, title: str, recommended: str | No
     if not ran:
         return written
     figure: Any = Figure(figsize=(9, 5.6), layout="constrained")
-    _against_parameters(figure.subplots(), ran, title, recommended, imdb)
+    _against_parameters(figure.subplots(), ran, title, recommended, imdb, score)
     written += _save(figure, folder, "ladder")
     for family in ("encoder", "decoder"):
         sweep = _sweep([row for row in ran if row.rung.startswith(f"{family}/")])
@@ -63,11 +71,11 @@ def draw(rows: Sequence[Row], folder: Path, *, title: str, recommended: str | No
 
 
 def _against_parameters(
-    axes: Any, rows: Sequence[Row], title: str, recommended: str | None, imdb: bool
+    axes: Any, rows: Sequence[Row], title: str, recommended: str | None, imdb: bool, score: str
 ) -> None:
     found = resample({row.rung: row.runs for row in rows}, draws=1_000)
     spots: list[tuple[float, float]] = []
-    for row in sorted(rows, key=lambda row: row.runs[0].accuracy):
+    for row in sorted(rows, key=lambda row: row.runs[0].score):
         bound = interval(found, row.rung)
         x = max(1.0, float(row.runs[0].cost.trainable))
         axes.errorbar(
@@ -104,7 +112,7 @@ def _against_parameters(
                 )
         axes.plot([], [], "x", color=GREY, label="the article (DistilBERT, 35,000 reviews)")
     axes.set_xscale("log")
-    axes.set(xlabel="trainable parameters", ylabel="accuracy on the test part (95 % interval)", title=title)
+    axes.set(xlabel="trainable parameters", ylabel=f"{score} on the test part (95 % interval)", title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
 
@@ -118,8 +126,8 @@ def _sweep(rows: Sequence[Row]) -> list[tuple[int, Row]]:
 def _layerwise(axes: Any, sweep: Sequence[tuple[int, Row]], title: str, imdb: bool) -> None:
     for blocks, row in sweep:
         for run in row.runs:
-            axes.plot(blocks, run.accuracy, ".", color=BLUE, markersize=7)
-    line = [(blocks, mean([run.accuracy for run in row.runs])) for blocks, row in sweep]
+            axes.plot(blocks, run.score, ".", color=BLUE, markersize=7)
+    line = [(blocks, mean([run.score for run in row.runs])) for blocks, row in sweep]
     axes.plot(*zip(*line, strict=True), color=BLUE, linewidth=1, label="accuracy (a dot per seed)")
     other = axes.twinx()
     minutes = [

@@ -32,6 +32,27 @@ class Split:
     removed: int = 0  # rows whose text stands in a part nearer to the test too
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, the passage before it if there is one, and every answer that is right."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """One data set of questions, cut once, as `Split` is of labels."""
+
+    name: str
+    train: tuple[Question, ...]
+    valid: tuple[Question, ...]
+    test: tuple[Question, ...]
+    digest: str  # sha256 over ids, texts, answers and parts
+    removed: int = 0  # training questions that stand in a part nearer to the test too
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one network is trained. Every value is part of the artefact's method."""
@@ -79,15 +100,17 @@ class Run:
 
     rung: str
     seed: int
-    valid: float  # accuracy on the validation part
-    test: tuple[bool, ...]  # right or wrong, in the order of Split.test
-    f1: float  # macro, test part
+    valid: float  # mean score on the validation part
+    test: tuple[float, ...]  # score of each item of the test part: right (1) or wrong, or F1 of an answer
+    f1: float  # test part: macro over the labels, or the mean of the answers
     cost: Cost
     settings: Mapping[str, Any] = field(default_factory=dict)
     curve: tuple[tuple[int, float, float], ...] = ()  # (step, loss, validation accuracy)
+    exact_match: float | None = None  # of answers, test part
 
     @property
-    def accuracy(self) -> float:
+    def score(self) -> float:
+        """Accuracy of labels, mean F1 of answers."""
         return sum(self.test) / len(self.test)
 
 

@@ -42,22 +42,7 @@ class Rung:
 
 def rungs(depths: Mapping[Family, int], *, seeds: int, shots: Sequence[int] = (4,)) -> list[Rung]:
     """Every rung that these bases allow, the cheap ones first. `depths`: blocks of each base."""
-    found: list[Rung] = []
-    if "decoder" in depths:
-        found.append(Rung(name="zero-shot", kind="prompt", method="none", base="decoder", seeds=1))
-        for count in shots:
-            for method, draws in (("random", seeds), ("nearest", 1)):
-                name = f"few-shot-{method}-{count}"
-                found.append(
-                    Rung(
-                        name=name,
-                        kind="prompt",
-                        method=method,
-                        base="decoder",
-                        options={"k": count},
-                        seeds=draws,
-                    )
-                )
+    found = _prompts(seeds, shots) if "decoder" in depths else []
     for base in depths:
         for classifier in ("lr", "gb", "rf"):
             name = f"{base}/features-{classifier}"
@@ -75,6 +60,16 @@ def rungs(depths: Mapping[Family, int], *, seeds: int, shots: Sequence[int] = (4
         if base == "decoder":
             found.append(_network(base, "prefix", seeds, 0.75, options={"tokens": 16}))
         found.append(_network(base, "all", seeds, 1.0))
+    return found
+
+
+def answer_rungs(*, seeds: int, shots: Sequence[int] = (4,)) -> list[Rung]:
+    """Every rung that answers questions, the cheap ones first."""
+    found = _prompts(seeds, shots)
+    found.append(_network("decoder", "soft-prompt", seeds, 0.75, options={"tokens": 32}))
+    found.append(_network("decoder", "prefix", seeds, 0.75, options={"tokens": 32}))
+    found.append(_network("decoder", "lora", seeds, 0.8, "lora-r8", {"rank": 8}))
+    found.append(_network("decoder", "all", seeds, 1.0))
     return found
 
 
@@ -98,6 +93,17 @@ def chosen(found: Sequence[Rung], patterns: Sequence[str]) -> list[Rung]:
                 f"no rung is called {pattern!r}; there are {', '.join(one.name for one in found)}"
             )
     return [one for one in found if any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns)]
+
+
+def _prompts(seeds: int, shots: Sequence[int]) -> list[Rung]:
+    found = [Rung(name="zero-shot", kind="prompt", method="none", base="decoder", seeds=1)]
+    for count in shots:
+        for method, draws in (("random", seeds), ("nearest", 1)):
+            name, options = f"few-shot-{method}-{count}", {"k": count}
+            found.append(
+                Rung(name=name, kind="prompt", method=method, base="decoder", options=options, seeds=draws)
+            )
+    return found
 
 
 def _network(

@@ -6,9 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 from training import cli
+from training.climbing import Order
 from training.data import read_split
 from training.errors import DataRefused, TrainingRefused
-from training.ladder import Ladder, Order
+from training.ladder import Ladder
 from training.rungs import rungs
 
 FEW = (
