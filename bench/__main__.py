@@ -35,6 +35,7 @@ GOALS = {
     "adapters": Goal(
         "bench.adapters:main", "adapters under traffic: right answers, the cost of a load", True
     ),
+    "served": Goal("bench.served:main", "served equals trained: every kind against Hugging Face", True),
     "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", True),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", True),
     "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", True),

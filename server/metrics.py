@@ -62,7 +62,8 @@ class Metrics:
         )
         self.adapter_load_seconds = Histogram(
             "fewshot_adapter_load_seconds",
-            "Loading an adapter into the engine",
+            "Loading an adapter: its files read and checked, the engine's part, a first token",
+            ("part",),
             buckets=DURATIONS,
             registry=registry,
         )

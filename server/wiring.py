@@ -121,7 +121,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             shelf.intake,
             decoder=lambda: engine.decoder,
             up=engine.up,
-            observe=metrics.adapter_load_seconds.observe,
+            observe=lambda part, seconds: metrics.adapter_load_seconds.labels(part).observe(seconds),
             taken=settings.aliases,
         )
         engine.when_lost(adapters.forget)

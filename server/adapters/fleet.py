@@ -17,17 +17,18 @@ from server.records import Limits
 from server.seams import AdapterHost, Decoder
 
 log = logging.getLogger("fewshot.adapters")
+Observe = Callable[[str, float], object]  # files, engine or first_token; seconds
 PROBE = "The"
 
 
 class Fleet:
     """Versions by reference. One event loop; `lock(reference)` orders what happens to one name.
 
-    `decoder` raises while the engine is not up. `observe` is told the seconds of each load.
+    `decoder` raises while the engine is not up. `observe` is told the seconds of each part of a load.
     """
 
     def __init__(
-        self, intake: Callable[[], Intake], decoder: Callable[[], Decoder], observe: Callable[[float], object]
+        self, intake: Callable[[], Intake], decoder: Callable[[], Decoder], observe: Observe
     ) -> None:
         self._intake = intake
         self._decoder = decoder
@@ -57,7 +58,9 @@ class Fleet:
             live.state = "loaded"  # it may have been draining: then it never left, and is wanted again
             return live
         host = self._host()
+        began = time.perf_counter()
         artefact = await asyncio.to_thread(self._intake().in_place, *parted(reference))
+        read = time.perf_counter() - began
         if artefact.kind not in host.kinds:
             raise UnsupportedAdapterKind(
                 f"this engine was started without room for a {artefact.kind}; see docs/adapters.md",
@@ -72,7 +75,9 @@ class Fleet:
                 del self.live[reference]
             raise
         live.state = "loaded"
-        self._observe(live.load_seconds)
+        tried = time.perf_counter() - began - read - live.load_seconds
+        for part, seconds in (("files", read), ("engine", live.load_seconds), ("first_token", tried)):
+            self._observe(part, seconds)
         return live
 
     def let_go(self, reference: str) -> "asyncio.Task[None] | None":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from server.adapters.book import Book, Entry, Moved
-from server.adapters.fleet import Fleet
+from server.adapters.fleet import Fleet, Observe
 from server.adapters.intake import WHOLE, Intake
 from server.adapters.leases import Live, nothing
 from server.adapters.names import checked_alias
@@ -49,7 +49,7 @@ class Registry:
         *,
         decoder: Callable[[], Decoder],
         up: asyncio.Event,
-        observe: Callable[[float], object] = lambda _: None,
+        observe: Observe = lambda part, seconds: None,
         poll_seconds: float = POLL_SECONDS,
         taken: Iterable[str] = (),
     ) -> None:

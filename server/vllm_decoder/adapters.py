@@ -127,7 +127,7 @@ class VllmAdapters:
             added = await self._engine.add_lora(request)
         except Exception as problem:
             raise self._refusal(adapter, problem) from problem
-        if not added or adapter.number not in await self._engine.list_loras():
+        if not added:  # the worker's own word; asking it again would wait for another step of everybody's
             raise InvalidValue(f"the engine did not take {adapter.reference}; its log says why", param="id")
         return Held(adapter, lora=request)
 

@@ -114,6 +114,7 @@ class Engines:
                     soft_rows=0,
                     prefix_rows=0,
                     full_models=0,
+                    metrics=False,
                 )
             )
 

@@ -26,6 +26,7 @@ class EngineOptions:
     full_models: int = 0  # engines beside this one, for models with weights of their own
     full_kv_cache_bytes: int = 2**30  # of each of them
     merged_cache: str = ""  # folder for copies of the model with other weights
+    metrics: bool = True  # vLLM's own: of one engine of a process, for a second one takes their place
     guard_lora: bool = True  # off only to prove that the self-test finds the fault
 
     @property

@@ -46,6 +46,7 @@ def start(options: EngineOptions) -> Any:
             block_size=options.block_tokens or (32 if on_cpu else 16),
             enforce_eager=on_cpu if options.eager is None else options.eager,
             enable_log_requests=False,
+            disable_log_stats=not options.metrics,
             use_tqdm_on_load=False,
             **extra,
         )
