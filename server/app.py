@@ -20,6 +20,7 @@ from server.corpora import Corpora
 from server.deciding import Desk
 from server.feedback import Feedback
 from server.metrics import Metrics
+from server.observing import Observer, Request
 from server.pipeline import Parts
 from server.routes import (
     adapters,
@@ -75,11 +76,17 @@ OpenParts = Callable[[], AbstractAsyncContextManager[Opened]]
 
 
 def create_app(
-    open_parts: OpenParts, *, metrics: Metrics, openapi: bool = True, cors_origins: Sequence[str] = ()
+    open_parts: OpenParts,
+    *,
+    metrics: Metrics,
+    openapi: bool = True,
+    cors_origins: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
 ) -> FastAPI:
     """The app over whatever `open_parts` opens; it is closed again when the app shuts down.
 
     Pages of `cors_origins` (`https://host:port`, or `*`) may call it from a browser; without any, none may.
+    Each of the observers hears of every request.
     Raises RuntimeError when a route declares no scope: nothing is served by accident.
     """
 
@@ -141,7 +148,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
-    app.add_middleware(Accounting, metrics=metrics)
+    app.add_middleware(Accounting, metrics=metrics, observers=observers)
     refuse_undeclared(app)
     return app
 
@@ -160,9 +167,10 @@ def refuse_undeclared(app: FastAPI) -> None:
 class Accounting:
     """Request ids and request metrics, as plain ASGI: a chunk of a stream costs one function call here."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, observers: Sequence[Observer] = ()) -> None:
         self._app = app
         self._metrics = metrics
+        self._observers = observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -171,21 +179,27 @@ class Accounting:
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 499  # unless an answer starts
+        turn: str | None = None
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, turn
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("x-request-id", request_id)
+                turn = headers.get("x-fewshot-id")
                 if standings := scope["state"].get("standings"):  # of a route that counts
                     headers.update(ratelimit_headers(standings()))
             await send(message)
 
         began = time.perf_counter()
+        ends = [observer(scope) for observer in self._observers]
         try:
             await self._app(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.requests.labels(route, scope["method"], str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._metrics.request_seconds.labels(route).observe(seconds)
+            for end in reversed(ends):
+                end(Request(request_id, scope["method"], route, status, seconds, turn))

@@ -1,11 +1,14 @@
 """Prometheus families of this server, labels bounded by configuration: never tenant, user, file or text."""
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable, Iterator
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from server.recipes import Meeting
 from server.records import Reply
 
 DURATIONS = tuple(0.01 * 2**k for k in range(14))  # 0.01 … 81.92 s
+LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 
@@ -15,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.listeners: list[Callable[[Reply], None]] = []  # others who hear of finished generations
         self.requests = Counter(
             "fewshot_http_requests", "Requests answered", ("route", "method", "status"), registry=registry
         )
@@ -26,6 +30,21 @@ class Metrics:
             registry=registry,
         )
         self.queue_depth = Gauge("fewshot_queue_depth", "Requests waiting for the engine", registry=registry)
+        self.running = Gauge(
+            "fewshot_sequences_running", "Sequences that have a place in the engine", registry=registry
+        )
+        self.engine_ready = Gauge(
+            "fewshot_engine_ready", "1 while tokens really come out of the engine", registry=registry
+        )
+        self.engine_losses = Counter(
+            "fewshot_engine_losses", "Times the engine died or hung and was closed", registry=registry
+        )
+        self.loop_lag_seconds = Histogram(
+            "fewshot_event_loop_lag_seconds",
+            "How late the event loop ran what was due",
+            buckets=LAGS,
+            registry=registry,
+        )
         self.queue_seconds = Histogram(
             "fewshot_queue_wait_seconds", "Wait before the engine", buckets=DURATIONS, registry=registry
         )
@@ -78,12 +97,33 @@ class Metrics:
             "fewshot_journal_dropped_total", "Journal rows that could not be written", registry=registry
         )
 
+    def watch(
+        self,
+        *,
+        waiting: Callable[[], float],
+        running: Callable[[], float],
+        ready: Callable[[], float],
+        journal_dropped: Callable[[], float],
+    ) -> None:
+        """Read these whenever somebody asks for the metrics, on whichever port."""
+        self.queue_depth.set_function(waiting)
+        self.running.set_function(running)
+        self.engine_ready.set_function(ready)
+        self.journal_dropped.set_function(journal_dropped)
+
+    def collect(self) -> Iterator[Metric]:
+        """Ours and, unchanged beside them, what vLLM registers in the process (`vllm:*`)."""
+        yield from self.registry.collect()
+        yield from REGISTRY.collect()
+
     def exposed(self, met: Meeting) -> None:
         if met.assigned and met.recipe is not None:
             self.exposures.labels(met.recipe.experiment, met.recipe.arm).inc()
 
     def replied(self, reply: Reply) -> None:
         """Count one finished generation."""
+        for listener in self.listeners:
+            listener(reply)
         plan, usage = reply.plan, reply.usage
         model = plan.base
         self.outcomes.labels(reply.outcome).inc()
@@ -106,5 +146,5 @@ class Metrics:
             self.per_token_seconds.labels(model).observe(rest / (usage.completion_tokens - 1))
 
     def exposition(self) -> bytes:
-        """Ours and, unchanged beside them, what vLLM registers in the process (`vllm:*`)."""
+        """Everything that `collect` yields, as Prometheus reads it."""
         return generate_latest(self.registry) + generate_latest(REGISTRY)

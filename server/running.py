@@ -7,48 +7,81 @@ import logging
 import math
 import signal
 import socket
-import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import cast
 
 import click
 import uvicorn
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
 from server.app import Opened, create_app
 from server.bounded_http import BoundedHttp
+from server.logs import log_request, set_up
 from server.metrics import Metrics
+from server.observing import Observer
 from server.refusal import Refusal
 from server.settings import Settings, SettingsRefused, overridden
+from server.tracing import TracingUnavailable, open_tracing
 from server.wiring import open_parts
+
+LAG_SAMPLE_SECONDS = 0.5
 
 log = logging.getLogger("fewshot")
 
 
 def run(settings: Settings) -> int:
     """Serve until told to stop; 0 after a clean drain. Raises Refusal for an unusable configuration."""
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    set_up(settings.telemetry.logs, requests=settings.telemetry.log_requests)
     listening = listen(settings)
     port = listening.getsockname()[1]
     settings = overridden(settings, {"server": {"port": port}})
     try:
         return asyncio.run(_serve(settings, listening))
-    except (IndexerError, PromptError, SettingsRefused) as problem:
+    except (IndexerError, PromptError, SettingsRefused, TracingUnavailable) as problem:
         raise Refusal(str(problem)) from None
 
 
 async def _serve(settings: Settings, listening: socket.socket) -> int:
     metrics = Metrics()
+    with observing(settings, metrics) as observers:
+        return await _serve_observed(settings, listening, metrics, observers)
+
+
+@contextmanager
+def observing(settings: Settings, metrics: Metrics) -> Iterator[list[Observer]]:
+    """What the settings say shall watch requests; all spans are sent. Raises TracingUnavailable."""
+    telemetry = settings.telemetry
+    observers: list[Observer] = [log_request] if telemetry.log_requests else []
+    if not telemetry.traces:
+        yield observers
+        return
+    tracing = open_tracing(telemetry.endpoint, telemetry.traces_share)
+    metrics.listeners.append(tracing.replied)
+    try:
+        yield [*observers, tracing.request]
+    finally:
+        tracing.close()
+
+
+async def _serve_observed(
+    settings: Settings, listening: socket.socket, metrics: Metrics, observers: list[Observer]
+) -> int:
     async with open_parts(settings, metrics) as opened:
         if not settings.loopback and settings.server.metrics_port:
-            start_http_server(settings.server.metrics_port, addr="127.0.0.1", registry=metrics.registry)
+            start_http_server(
+                settings.server.metrics_port, addr="127.0.0.1", registry=cast(CollectorRegistry, metrics)
+            )
         app = create_app(
             lambda: contextlib.nullcontext(opened),
             metrics=metrics,
             openapi=settings.server.openapi,
             cors_origins=settings.server.cors_origins or (),
+            observers=observers,
         )
         server = Draining(
             uvicorn.Config(
@@ -64,11 +97,15 @@ async def _serve(settings: Settings, listening: socket.socket) -> int:
         )
         host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
         _say(f"Fewshot listens on http://{host}:{settings.server.port}/v1; the engine is starting …")
-        announcing = asyncio.create_task(_announce(opened, server))
+        beside = [
+            asyncio.create_task(_announce(opened, server)),
+            asyncio.create_task(_time_loop(metrics.loop_lag_seconds.observe)),
+        ]
         try:
             await server.serve(sockets=[listening])
         finally:
-            announcing.cancel()
+            for task in beside:
+                task.cancel()
     return 1 if opened.parts.engine.failure else 0
 
 
@@ -117,6 +154,15 @@ async def _announce(opened: Opened, server: uvicorn.Server) -> None:
     await engine.ended.wait()
     _say(f"The engine is down for good: {engine.failure}")
     server.should_exit = True
+
+
+async def _time_loop(observe: Callable[[float], None]) -> None:
+    """Twice a second, how late the loop woke us: what every request waits, whatever it asks for."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_SAMPLE_SECONDS
+        await asyncio.sleep(LAG_SAMPLE_SECONDS)
+        observe(loop.time() - due)
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from server.adapter_settings import Adapters, LoraRank
 from server.alias_settings import Alias, AliasName
 from server.section import Origins, Section
+from server.telemetry_settings import Telemetry
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Read by every command, also those that know no server: the short names.
@@ -188,6 +189,7 @@ class Settings(Section):
     journal: Journal = Field(default_factory=Journal)
     experiments: Experiments = Field(default_factory=Experiments)
     responses: Responses = Field(default_factory=Responses)
+    telemetry: Telemetry = Field(default_factory=Telemetry)
     aliases: dict[AliasName, Alias] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -125,6 +125,13 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             taken=settings.aliases,
         )
         engine.when_lost(adapters.forget)
+        engine.when_lost(metrics.engine_losses.inc)
+        metrics.watch(
+            waiting=lambda: admission.waiting,
+            running=lambda: admission.running,
+            ready=lambda: engine.state == "ready",
+            journal_dropped=lambda: journal.dropped,
+        )
         parts = Parts(
             engine=engine,
             retriever=retriever,

@@ -56,8 +56,6 @@ async def metrics(request: Request, _: Annotated[Key, Depends(requires("admin"))
     parts: Parts = request.state.parts
     if not request.state.options.metrics_here:
         raise UnknownUrl("metrics are on their own loopback port, see server.metrics_port")
-    parts.metrics.queue_depth.set(parts.admission.waiting)
-    parts.metrics.journal_dropped.set(parts.journal.dropped)
     return Response(parts.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
 

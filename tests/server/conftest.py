@@ -50,6 +50,7 @@ from server.following import Follower, following
 from server.journal import Journal
 from server.keys import Keys
 from server.metrics import Metrics
+from server.observing import Observer
 from server.pipeline import Parts
 from server.records import Rewrite
 from server.retrieval import IndexRetriever
@@ -149,6 +150,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         calibrators: Mapping[Scored, Calibrator] = MappingProxyType({}),
         experiments: Path | None = None,
         http: type[BoundedHttp] = BoundedHttp,
+        observers: Sequence[Observer] = (),
+        listeners: Sequence[Any] = (),
         **echo: Any,
     ) -> Iterator[Running]:
         database = open_database(tmp_path / "journal.db")
@@ -157,6 +160,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         embedders = Embedders(None, embedder)
         decoder = EchoDecoder(**echo)
         metrics = Metrics()
+        metrics.listeners += listeners
         opened: list[Opened] = []
 
         async def open_echo() -> EchoDecoder:
@@ -185,6 +189,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 poll_seconds=0.05,
             )
             engine.when_lost(adapters.forget)
+            engine.when_lost(metrics.engine_losses.inc)
             parts = Parts(
                 engine=engine,
                 retriever=retriever,
@@ -230,7 +235,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             embeddings.close()
             parts.journal.close()
 
-        app = create_app(open_parts, metrics=metrics, cors_origins=cors_origins)
+        app = create_app(open_parts, metrics=metrics, cors_origins=cors_origins, observers=observers)
         server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_level="error", lifespan="on"))
         thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
         thread.start()
