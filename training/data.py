@@ -124,9 +124,14 @@ def _set_aside(train: list[Example], seed: int) -> tuple[list[Example], list[Exa
 
 def drawn(part: Sequence[Example], count: int, seed: int = 11) -> tuple[Example, ...]:
     """`count` of the examples, by a hash of their text; a larger count keeps what a smaller one drew."""
+    return tuple(part[at] for at in places_drawn(part, count, seed))
+
+
+def places_drawn(part: Sequence[Example], count: int, seed: int = 11) -> list[int]:
+    """Where in `part` those stand that `drawn` gives, in the same order."""
     if count >= len(part):
-        return tuple(part)
-    return tuple(sorted(part, key=lambda one: _draw(one.text, seed))[:count])
+        return list(range(len(part)))
+    return sorted(range(len(part)), key=lambda at: _draw(part[at].text, seed))[:count]
 
 
 def _draw(text: str, seed: int) -> bytes:

@@ -62,8 +62,8 @@ def cut(
             len(test) <= LEAST_TEST and len(valid) <= LEAST_VALID
         ):
             break
-        test = test[: max(LEAST_TEST, len(test) * 3 // 4)]
-        valid = valid[: max(LEAST_VALID, len(valid) * 3 // 4)]
+        test = drawn(test, max(LEAST_TEST, len(test) * 3 // 4))  # never the head: files come sorted by label
+        valid = drawn(valid, max(LEAST_VALID, len(valid) * 3 // 4))
     train = drawn(split.train, max(LEAST_TRAIN, min(len(split.train), count)))
     return replace(split, train=train, valid=valid, test=test)
 

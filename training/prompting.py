@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from prompts.listing import parse_lines
 from prompts.parsing import parse
 from prompts.records import Message, Template
 from training.batching import batches
+from training.data import places_drawn
 from training.errors import BaseRefused, DataRefused
 from training.finetuning import labels_of, scored
 from training.inputs import FORWARD_TOKENS, casting
@@ -165,7 +167,10 @@ def asked(scorer: LabelScorer, split: Split, rows: Rows | None) -> Asked:
     ]
     listing = parse_lines(lines, split.name)
     vectors = None if rows is None else rows.train[[int(demo.id) for demo in listing.demos]]
-    valid = scorer.cut([one.text for one in split.valid[:VALID_ITEMS]], QUESTION_TOKENS)
+    some = places_drawn(split.valid, VALID_ITEMS)  # drawn: the head of a file sorted by label is one label
+    split = replace(split, valid=tuple(split.valid[at] for at in some))
+    rows = None if rows is None else rows._replace(valid=rows.valid[some])
+    valid = scorer.cut([one.text for one in split.valid], QUESTION_TOKENS)
     test = scorer.cut([one.text for one in split.test], QUESTION_TOKENS)
     changed = [short != one.text for short, one in zip(test, split.test, strict=True)]
     return Asked(
@@ -216,7 +221,7 @@ def prompted(
         added_tokens=float(added),
         truncated=given.truncated,
     )
-    truth = np.array(labels_of(given.split.valid)[: len(given.valid)])
+    truth = np.array(labels_of(given.split.valid))
     mean = mean_probabilities(valid[:CALIBRATE_WITH])
     settings = {"template": template.reference, "shots": shots.shown, "strategy": shots.strategy}
 

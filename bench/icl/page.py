@@ -17,19 +17,21 @@ def tables(results: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> st
         "intervals: bootstrap over items, and over the "
         f"{len(about['seeds'])} seeds of random demonstrations.",
         "",
-        "| data | items | nearest − random, raw, k = "
-        + ", ".join(map(str, about["shots"]))
-        + " | nearest beats random |"
-        " error raw → calibrated, mean | lower for every row |",
-        "|---|---|---|---|---|---|",
+        f"| data | items | nearest − random, mean of k = {', '.join(map(str, about['shots']))}: raw | "
+        "batch | above 0 for each k, raw | error raw → calibrated, mean of the rows | change | "
+        "lower in rows |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        gains = [one["raw"] for one in result["against_random"] if one["condition"] == "nearest"]
+        gains = result["nearest - random"]
+        each = [one["raw"][1] > 0 for one in result["against_random"] if one["condition"] == "nearest"]
         before, after = _mean(result, "raw"), _mean(result, "calibrated")
+        lower = [row["error"]["calibrated - raw"] for row in result["rows"]]
         lines.append(
-            f"| {result['pack']} | {result['items']} | {'; '.join(map(_signed, gains))} | "
-            f"{_yes(result['nearest_beats_random'])} | {before:.3f} → {after:.3f} | "
-            f"{_yes(result['calibration_lowers_each_error'])} |"
+            f"| {result['pack']} | {result['items']} | {_signed(gains['raw'])} | {_signed(gains['batch'])} | "
+            f"{_yes(all(each))} | {before:.3f} → {after:.3f} | {_signed(result['calibrated - raw'])} | "
+            f"{sum(high < 0 for _, _, high in lower)} surely, "
+            f"{sum(low > 0 for _, low, _ in lower)} surely higher, of {len(lower)} |"
         )
     for result in results:
         lines += [

@@ -213,6 +213,8 @@ def test_figures_of_a_better_and_of_a_worse_choice():
     result = judged("c-x", gold, measured)
     assert result["nearest_beats_random"]
     assert result["calibration_lowers_error"]
+    (only,) = [one for one in result["against_random"] if one["condition"] == "nearest"]
+    assert result["nearest - random"]["raw"] == pytest.approx(only["raw"])  # one number of demonstrations
     row = result["rows"][1]
     assert row["batch - raw"][1] > 0  # the bias towards one label is divided out
     assert len(row["per_seed"]) == 5
@@ -225,7 +227,7 @@ def test_resampled_errors_are_those_of_the_plain_function():
     rng = np.random.default_rng(4)
     gold = rng.integers(3, size=50)
     shares = probabilities(table(rng, gold, 1.0))[None]
-    found = errors_of(shares, {"same": shares}, gold)
+    found, _ = errors_of(shares, {"same": shares}, gold)
     drawn = np.random.default_rng(7).integers(50, size=(500, 50))
     each = [calibration_error(shares[0][rows], gold[rows]) for rows in drawn]
     assert found["raw"][1:] == pytest.approx(tuple(np.quantile(each, [0.025, 0.975])))
