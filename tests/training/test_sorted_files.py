@@ -24,7 +24,9 @@ def test_prompts_are_compared_on_every_label(bases, reviews):
     split = read_split(reviews)
     split = replace(split, valid=grouped(split, VALID_ITEMS), train=split.train[:60])
     places = np.arange(len(split.valid), dtype=np.float32)[:, None]
-    marked = Rows(np.ones((len(split.train), 1), np.float32), places, np.ones((len(split.test), 1), np.float32))
+    marked = Rows(
+        np.ones((len(split.train), 1), np.float32), places, np.ones((len(split.test), 1), np.float32)
+    )
     given = asked(LabelScorer(bases["decoder"], "cpu"), split, marked)
     found = [one.label for one in given.split.valid]
     assert len(found) == len(given.valid) == VALID_ITEMS
