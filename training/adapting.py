@@ -101,7 +101,7 @@ class Adapter:
     """A `training.loop.Learner` of answers; its score is the mean ln p of a validation token.
 
     With two answers a row (chosen, rejected) it learns by direct preference optimisation (arXiv 2305.18290)
-    with the base model as reference; the score then is the share of validation pairs told right.
+    with the model as it starts for reference; the score then is the share of validation pairs told right.
     """
 
     def __init__(
@@ -159,10 +159,10 @@ class Adapter:
         return self._beta * ((chosen - reference[:, 0]) - (rejected - reference[:, 1]))
 
     def _reference_scores(self, rows: Sequence[Encoded]) -> Tensor:
-        """ln π_ref of both answers, shape (rows, 2): the same network with the adapter switched off."""
+        """ln π_ref of both answers, shape (rows, 2): by the adapter as it starts: a new one is the base."""
         found = torch.empty((len(rows), 2))
         lengths = np.array([len(row.prompt) + max(map(len, row.answers)) for row in rows])
-        with torch.no_grad(), self._model.disable_adapter():
+        with torch.no_grad():
             for at in plan(lengths, FORWARD_TOKENS[self.device.type] // 4, 64, None):
                 some = [rows[one] for one in at]
                 for which in (0, 1):

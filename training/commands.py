@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from training.policy_command import ppo, rloo
 from training.retriever_command import retriever
 from training.reward_command import reward
 from training.telling import models_of, progress, say
 
 METHODS = {
+    "sft": "A LoRA by demonstrations: what `rloo` and `ppo` start from.",
     "lora": "Low-rank updates of the linear layers.",
     "rslora": "The same, scaled for high ranks.",
     "ia3": "Vectors that scale keys, values and inner activations.",
@@ -27,9 +29,9 @@ METHODS = {
 OPTIONS = (
     click.option(
         "--data",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=click.Path(path_type=Path, exists=True),
         required=True,
-        help="JSONL as `fewshot export sft` (dpo: `pairs`) writes it.",
+        help="JSONL as `fewshot export sft` (dpo: `pairs`) writes it, or a folder with pairs.jsonl.",
     ),
     click.option("--name", required=True, help="Of the adapter: lower-case letters, digits, hyphens."),
     click.option("--base", help="Model folder or fetched model; default: engine.model."),
@@ -38,9 +40,7 @@ OPTIONS = (
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of adapters; default: where `fewshot adapters` looks.",
     ),
-    click.option(
-        "--rank", type=click.IntRange(1, 512), default=8, show_default=True, help="Of lora, rslora, dpo."
-    ),
+    click.option("--rank", type=click.IntRange(1, 512), default=8, show_default=True, help="Of a LoRA."),
     click.option(
         "--tokens",
         type=click.IntRange(1, 512),
@@ -48,6 +48,7 @@ OPTIONS = (
         show_default=True,
         help="Of soft-prompt and prefix; a prefix fills whole KV blocks (32 on a processor).",
     ),
+    click.option("--from", "start", help="name@version of a LoRA to learn further (sft, lora, dpo)."),
     click.option("--epochs", type=click.FloatRange(0.01, 1000), default=3.0, show_default=True),
     click.option(
         "--learning-rate", type=click.FloatRange(1e-8, 1.0), help="Default: the method's usual one."
@@ -93,8 +94,8 @@ def _adapter_command(method: str) -> click.Command:
 
 for _method in METHODS:
     train.add_command(_adapter_command(_method))
-train.add_command(reward)
-train.add_command(retriever)
+for _command in (reward, rloo, ppo, retriever):
+    train.add_command(_command)
 
 
 def _train(context: click.Context, method: str, options: dict[str, Any]) -> None:
@@ -135,6 +136,7 @@ def make(
     seed: int,
     device: str | None,
     resume: Path | None,
+    start: str | None = None,
 ) -> str:
     """The reference name@version of what was trained and published. Raises TrainingRefused."""
     from training.adapting import RATES, Adapter, adapted, save, trainable
@@ -142,25 +144,40 @@ def make(
     from training.backbone import base_digest, best_device
     from training.cli import located
     from training.dialogues import encode, read_dialogues
+    from training.errors import ArtefactRefused
     from training.loop import train as learn
     from training.memory import peak_bytes, reset_peak
+    from training.preferences import dialogues, read_preferences
     from training.records import Settings
+    from training.starting import folder_of, started
 
     check_name(name)
     folder = located(base, models)
-    kind = "lora" if method == "dpo" else method
-    found = read_dialogues(data, ("chosen", "rejected") if method == "dpo" else ("completion",), seed)
-    model, tokenizer = adapted(folder, device or best_device(), kind, rank=rank, tokens=tokens, seed=seed)
+    kind = "lora" if method in ("sft", "dpo") else method
+    columns = ("chosen", "rejected") if method == "dpo" else ("completion",)
+    if data.is_dir():
+        found = dialogues(read_preferences(data), columns)
+    else:
+        found = read_dialogues(data, columns, seed)
+    place, parent = device or best_device(), None
+    if start is None:
+        model, tokenizer = adapted(folder, place, kind, rank=rank, tokens=tokens, seed=seed)
+    elif kind != "lora":
+        raise ArtefactRefused(f"a {kind} starts from nothing: leave --from away")
+    else:
+        model, tokenizer, parent = started(folder, folder_of(start, out), place, rank=rank, seed=seed)
     room = min(max_tokens, int(model.config.max_position_embeddings)) - (
         tokens if kind in ("soft-prompt", "prefix") else 0
     )
     rows, long = encode(found.train, tokenizer, room, data)
     valid, long_valid = encode(found.valid, tokenizer, room, data)
     say(f"{len(rows):,} rows to learn from, {len(valid):,} to check with, {long + long_valid:,} too long")
+    on_card = model.device.type == "cuda"
     settings = Settings(
         learning_rate=learning_rate or (RATES[kind] / 4 if method == "dpo" else RATES[kind]),
         epochs=epochs,
         batch_texts=batch_texts,
+        batch_tokens=16_384 if on_card else 4_096,  # 6 GB with the smallest of bases
         max_tokens=max_tokens,
         weight_decay=0.0,
         seed=seed,
@@ -195,5 +212,6 @@ def make(
         method={"name": method, "rank": rank, "tokens": tokens, **asdict(settings)},
         data={"sha256": found.digest, "rows": len(rows)},
         metrics={"score_before": before, "score": done.valid},
+        **({"parent": f"{parent['name']}@{parent['version']}"} if parent else {}),
     )
     return made.reference

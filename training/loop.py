@@ -87,9 +87,9 @@ def train(
     full = [group["lr"] for group in optimiser.param_groups]
     per_epoch = len(plan(learner.lengths, settings.batch_tokens, settings.batch_texts, settings.seed))
     steps = max(1, math.ceil(per_epoch * settings.epochs))
-    rate = _ramp(steps, settings.warmup)
+    rate = ramp(steps, settings.warmup)
     every = max(1, per_epoch // settings.checks)
-    state = _State(named, optimiser, checkpoint, settings)
+    state = State(named, optimiser, checkpoint, settings)
     seconds, stopped = state.seconds, "epochs"
     recent: list[Tensor] = []
     began = time.perf_counter()
@@ -134,21 +134,23 @@ def _rows(
                 yield number, at
 
 
-def _ramp(steps: int, warmup: float) -> Callable[[int], float]:
+def ramp(steps: int, warmup: float) -> Callable[[int], float]:
+    """Share of the learning rate at a step, from 0: up during the share `warmup` of the steps, then down."""
     rising = max(1, round(steps * warmup))
     return lambda step: min((step + 1) / rising, max(0.0, (steps - step) / max(1, steps - rising)))
 
 
-class _State:
-    """The best state so far, and the checkpoint."""
+class State:
+    """The best state so far, and the checkpoint, which only a run of the same settings goes on from."""
 
     def __init__(
-        self, named: dict[str, torch.nn.Parameter], optimiser: Any, path: Path | None, settings: Settings
+        self, named: dict[str, torch.nn.Parameter], optimiser: Any, path: Path | None, settings: object
     ) -> None:
         self._named, self._optimiser, self._path = named, optimiser, path
         self._run = repr(settings)
         self.best, self.step, self.seconds, self._since = -math.inf, 0, 0.0, 0
         self.curve: list[tuple[int, float, float]] = []
+        self.history: list[list[float]] = []  # what else a method keeps of its steps
         self._kept: dict[str, Tensor] = {}
         if path is not None and (found := checkpoints.load(path)) and found.note["run"] == self._run:
             self._resume(found)
@@ -177,7 +179,7 @@ class _State:
             for kind, value in self._optimiser.state.get(one, {}).items():
                 tensors[f"optimiser.{kind}.{name}"] = torch.as_tensor(value)
         note = {"run": self._run, "step": step, "seconds": seconds, "curve": self.curve, "best": self.best}
-        checkpoints.save(self._path, tensors, note | {"since": self._since})
+        checkpoints.save(self._path, tensors, note | {"since": self._since, "history": self.history})
 
     def _resume(self, found: checkpoints.Checkpoint) -> None:
         note = found.note
@@ -188,6 +190,7 @@ class _State:
             note["since"],
         )
         self.curve = [(step, loss, valid) for step, loss, valid in note["curve"]]
+        self.history = note.get("history", [])
         with torch.no_grad():
             for name, one in self._named.items():
                 one.copy_(found.tensors[f"now.{name}"])

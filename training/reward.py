@@ -12,6 +12,7 @@ r(x, y) = w·h + u·z: h is the last hidden state at the answer's end; z, if ask
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,18 +121,18 @@ def new_reward_model(folder: Path, device: str, *, rank: int, seed: int, countin
 def classifier(folder: Path) -> tuple[Any, Any]:
     """(tokenizer, decoder with one label and a head of zeros). Raises BaseRefused."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils import logging as loudness
 
     loading: Any = AutoModelForSequenceClassification
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # that the head is new is what is wanted here
+    level = loudness.get_verbosity()
+    loudness.set_verbosity(logging.ERROR)  # that the head is new is what is wanted here
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         base = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32, num_labels=1)
     except (OSError, ValueError) as problem:
         raise BaseRefused(f"{folder} cannot be loaded: {str(problem).splitlines()[0]}") from problem
     finally:
-        logging.set_verbosity(level)
+        loudness.set_verbosity(level)
     if not isinstance(getattr(base, "score", None), nn.Linear) or not hasattr(base, "model"):
         raise BaseRefused(f"{folder.name} is no decoder (Llama-like models have what a reward model reads)")
     if tokenizer.eos_token_id is None:

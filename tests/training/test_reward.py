@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.adapters.manifest import read_manifest
@@ -108,6 +108,7 @@ def test_padding_changes_no_reward_and_the_loss_is_bradley_terrys(bases):
     assert float(model.rewards(whole, np.zeros((3, 6))).mean()) == pytest.approx(0, abs=1e-5)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=1, max_size=60))
 def test_a_report_is_of_the_comparisons_it_was_given(rows):
     right = {"length": np.array([row[0] for row in rows]), "reward": np.array([row[1] for row in rows])}
