@@ -26,13 +26,21 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    engine: sa.Engine, ranked: Sequence[tuple[int, float]], numbers: Mapping[str, int], at_once: int
+    engine: sa.Engine,
+    ranked: Sequence[tuple[int, float]],
+    numbers: Mapping[str, int],
+    at_once: int,
+    lost: list[int],
 ) -> Iterator[Candidate]:
-    """Those that the catalogue still has, each passage once, however many of its chunks matched."""
+    """Those that the catalogue still has, each passage once, however many of its chunks matched.
+
+    `lost` takes the ids of the others: of a generation that is still whole there are none.
+    """
     seen: set[tuple[int, int, int]] = set()
     for at in range(0, len(ranked), at_once):
         some = ranked[at : at + at_once]
         found = passages(engine, [row for row, _ in some], numbers)
+        lost += [row for row, _ in some if row not in found]
         for row, evidence in some:
             if row in found and found[row].place not in seen:
                 seen.add(found[row].place)

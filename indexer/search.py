@@ -24,6 +24,7 @@ from indexer.wording import Wording
 
 Mode = Literal["hybrid", "dense", "keyword"]
 DEPTH = 200  # candidates of a leg, at least
+OVERTAKEN = 10  # searches, at most, when each meets rows that a newer generation has taken away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,30 @@ class Searcher:
         if refine.rerank and self._reranker is None:
             raise RerankerMissing("no reranker is set up: name a cross-encoder's folder (--reranker)")
         mode = _leaning(mode, refine.weights)
+        for _ in range(OVERTAKEN):
+            lost: list[int] = []
+            found, held = self._search_held(queries, stores, top, mode, given, refine, tenant, lost)
+            if not lost or not self._newer(held):
+                break
+        return found
+
+    def _newer(self, held: Sequence[Snapshot]) -> bool:
+        """Whether a generation was published since: a merge or a purge may have taken rows of these."""
+        now = lookup.stores(self._catalogue, [snapshot.store_id for snapshot in held])
+        return any(store.generation > one.number for store, one in zip(now, held, strict=True))
+
+    def _search_held(
+        self,
+        queries: Sequence[str],
+        stores: Sequence[str],
+        top: int,
+        mode: Mode,
+        given: Vectors | None,
+        refine: Refinement,
+        tenant: str | None,
+        lost: list[int],
+    ) -> tuple[list[Hits], Sequence[Snapshot]]:
+        """The hits of the newest generations, and these; `lost` takes ids that have no rows any more."""
         known = {store.id: store for store in lookup.stores(self._catalogue, stores, tenant)}
         held = [self._snapshots.newest(store) for store in known.values()]
         numbers = {snapshot.store_id: snapshot.number for snapshot in held}
@@ -127,8 +152,8 @@ class Searcher:
         ]
         found = [Hits((), numbers)] * len(queries)
         for at, *answers in zip(asked, *ranked, strict=True):
-            found[at] = Hits(self._hits(queries[at], _merged(answers), held, top, refine), numbers)
-        return found
+            found[at] = Hits(self._hits(queries[at], _merged(answers), held, top, refine, lost), numbers)
+        return found, held
 
     def check(self) -> None:
         """Read the catalogue once; raises `IndexerError` when it cannot be read."""
@@ -226,10 +251,11 @@ class Searcher:
         held: Sequence[Snapshot],
         top: int,
         refine: Refinement,
+        lost: list[int],
     ) -> tuple[Hit, ...]:
         """The best `top` as the refinement wants them."""
         numbers = {snapshot.store_id: snapshot.number for snapshot in held}
-        found = candidates(self._catalogue.engine, ranked, numbers, 2 * top)
+        found = candidates(self._catalogue.engine, ranked, numbers, 2 * top, lost)
         if refine.rerank or refine.diversity is not None:
             pool = list(islice(found, max(MOST, 2 * top)))
             if refine.rerank and self._reranker is not None:
