@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from training.judging_command import judge
 from training.policy_command import ppo, rloo
 from training.retriever_command import retriever
 from training.reward_command import reward
@@ -94,7 +95,7 @@ def _adapter_command(method: str) -> click.Command:
 
 for _method in METHODS:
     train.add_command(_adapter_command(_method))
-for _command in (reward, rloo, ppo, retriever):
+for _command in (reward, rloo, ppo, judge, retriever):
     train.add_command(_command)
 
 

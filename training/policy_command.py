@@ -21,7 +21,9 @@ def tuning(command: Any) -> Any:
     options = (
         click.option("--reward", "judge", required=True, help="name@version of `fewshot train reward`."),
         click.option(
-            "--from", "start", help="name@version of a LoRA to start from; default: the base itself."
+            "--from",
+            "start",
+            help="name@version of a LoRA to start from, with its rank; default: the base itself.",
         ),
         click.option("--steps", type=click.IntRange(1), default=40, show_default=True),
         click.option("--prompts", type=click.IntRange(1), default=32, show_default=True, help="A step."),
@@ -40,6 +42,11 @@ def tuning(command: Any) -> Any:
             help="Of the divergence from the start.",
         ),
         click.option("--clip", type=click.FloatRange(0.01, 10), default=0.2, show_default=True),
+        click.option(
+            "--plot",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Picture of reward and divergence by step (.png or .svg).",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print the report instead of a table."),
     )
     for option in reversed(options):
@@ -88,11 +95,15 @@ def _run(context: click.Context, method: str, options: dict[str, Any]) -> None:
     from training.errors import TrainingRefused
 
     resolve(context, options)
-    as_json = options.pop("as_json")
+    as_json, picture = options.pop("as_json"), options.pop("plot")
     try:
         reference, report = make(method, models=models_of(context.obj), **options)
     except TrainingRefused as problem:
         raise click.ClickException(str(problem)) from problem
+    if picture is not None:
+        from training.tuning_plot import draw
+
+        draw(report, picture, f"{options['name']}: {method}, β = {options['beta']:g}")
     if as_json:
         import json
 

@@ -253,7 +253,7 @@ def test_from_comparisons_to_adapters_that_the_server_reads(base, tmp_path):
     given = ["--data", str(path), "--reward", reward, "--from", sft, "--steps", "2", "--prompts", "4"]
     given += ["--samples", "2", "--answer-tokens", "6", "--learning-rate", "0.01"]
     for method in ("rloo", "ppo"):
-        tuned = command(method, "--name", method, *given)
+        tuned = command(method, "--name", method, "--plot", str(tmp_path / f"{method}.png"), *given)
         folder = tmp_path / method / tuned.split("@")[1]
         manifest = read_manifest((folder / "manifest.json").read_bytes())
         assert (manifest.kind, manifest.parent) == ("lora", sft)
@@ -263,8 +263,15 @@ def test_from_comparisons_to_adapters_that_the_server_reads(base, tmp_path):
         report = json.loads((folder / "report.json").read_text())
         assert len(report["turns"]) == 2
         assert report["test"]["drawn"]["f1"]["start"] > 0
+    assert (tmp_path / "ppo.png").stat().st_size > 10_000
     dpo = command("dpo", "--data", str(path), "--name", "dpo", "--from", sft, "--epochs", "1")
     assert read_manifest((tmp_path / "dpo" / dpo.split("@")[1] / "manifest.json").read_bytes()).parent == sft
+    judged = ["judge", tuned, "--data", str(path), "--reward", reward, "--answer-tokens", "6", "--json"]
+    same = json.loads(command(*judged, "--against", sft, "--samples", "2"))
+    assert same["drawn"]["reward"] == report["test"]["drawn"]["reward"]  # as the command said it
+    itself = json.loads(command(*judged, "--against", tuned))
+    assert itself["greedy"]["wins"]["share"] == [0.5, 0.5, 0.5]
+    assert itself["drawn"]["kl"]["answer"] == 0
 
 
 def test_a_start_or_reward_that_is_none_is_refused(base, tmp_path):
