@@ -26,11 +26,12 @@ from sentence_transformers import SentenceTransformer
 
 from indexer.batches import batched
 from indexer.catalogue import Catalogue
-from indexer.embedding import CPU_TOKENS, MOST_THREADS, SentenceEmbedder, open_embedder
+from indexer.embedding import SentenceEmbedder, open_embedder
 from indexer.ingest import ingest
 from indexer.records import Chunk, Document, Reading
 from indexer.sandbox import Sandbox
 from indexer.seams import Embedder, Reader, Splitter, Vectors
+from indexer.sentence_models import CPU_TOKENS, MOST_THREADS
 from indexer.splitting import Splitting
 
 DEFAULT_MODEL = "~/.cache/fewshot/models/all-minilm-l6-v2"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -29,16 +30,18 @@ def candidates(
     engine: sa.Engine,
     ranked: Sequence[tuple[int, float]],
     numbers: Mapping[str, int],
-    at_once: int,
+    wanted: int,
     lost: list[int],
 ) -> Iterator[Candidate]:
     """Those that the catalogue still has, each passage once, however many of its chunks matched.
 
-    `lost` takes the ids of the others: of a generation that is still whole there are none.
+    Read as they are asked for: `wanted` at first, then twice as many at a time. `lost` takes the ids of
+    the others: of a generation that is still whole there are none.
     """
     seen: set[tuple[int, int, int]] = set()
-    for at in range(0, len(ranked), at_once):
-        some = ranked[at : at + at_once]
+    bounds = [0, *range(wanted, len(ranked), 2 * wanted), len(ranked)]
+    for start, stop in pairwise(bounds):
+        some = ranked[start:stop]
         found = passages(engine, [row for row, _ in some], numbers)
         lost += [row for row, _ in some if row not in found]
         for row, evidence in some:

@@ -1,4 +1,4 @@
-"""Sentence embedding models: the only file that imports sentence_transformers.
+"""Sentence embedding models in folders, once per device.
 
 The model is loaded at the first vector, not before: counting tokens and naming the model need
 only small files, and the import alone takes seconds.
@@ -13,25 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from indexer.batches import Replica, batched, padded
+from indexer.batches import Replica, batched
 from indexer.errors import EmbedderMissing
 from indexer.hash_embedder import HashEmbedder
 from indexer.seams import Embedder, Vectors
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from indexer.sentence_models import TorchReplica, load_model
 
 _DECIDES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.bin")  # what a vector depends on
 _HAN = ("\u3400", "\u9fff")
-CPU_TOKENS = 1024  # of a batch per thread: what is between two layers stays in the cache
-MOST_THREADS = 16
-_GPU_TOKENS = 65536
-_SAMPLE = "A text, to see whether the Tokenizer alone does what the model's own preparation does."
 INT8 = ":int8"  # after a model's name
 
 
@@ -198,74 +191,7 @@ class SentenceEmbedder:
             return self._replicas
 
     def _open(self) -> tuple[Replica, ...]:
-        return tuple(_TorchReplica(self._folder, device, self._cutting) for device in self._devices)
-
-
-class _TorchReplica:
-    """All modules of a sentence-transformers model."""
-
-    def __init__(self, folder: Path, device: str | None, tokenizer: Tokenizer) -> None:
-        import torch
-
-        self._model = load_model(folder, device)
-        self._plain = is_plain(self._model, tokenizer)
-        on_cpu = self._model.device.type == "cpu"
-        threads = min(torch.get_num_threads(), MOST_THREADS)
-        self.batch_tokens = CPU_TOKENS * threads if on_cpu else _GPU_TOKENS
-
-    def embed(self, texts: Sequence[str], tokens: Sequence[Sequence[int]]) -> Vectors:
-        if not self._plain:
-            return self._unit_rows(self._model.encode_document, texts)
-        import torch
-
-        ids, mask = padded(tokens, self._model.tokenizer.pad_token_id or 0)
-        with torch.inference_mode():
-            features = {
-                "input_ids": torch.from_numpy(ids).to(self._model.device),
-                "attention_mask": torch.from_numpy(mask).to(self._model.device),
-            }
-            rows = torch.nn.functional.normalize(self._model(features)["sentence_embedding"].float())
-            return np.asarray(rows.cpu().numpy(), dtype=np.float32)
-
-    def query(self, text: str, tokens: Sequence[int]) -> Vectors:
-        if self._plain:
-            return np.asarray(self.embed([text], [tokens])[0])
-        return np.asarray(self._unit_rows(self._model.encode_query, [text])[0])
-
-    def _unit_rows(self, encode: Any, texts: Sequence[str]) -> Vectors:
-        rows = encode(list(texts), batch_size=len(texts), show_progress_bar=False, normalize_embeddings=True)
-        return np.asarray(rows, dtype=np.float32)
-
-
-def load_model(
-    folder: Path, device: str | None = None, attention: str | None = None
-) -> "SentenceTransformer":
-    """The model in a folder, ready to embed; on the best device there is, or on the one named.
-
-    `attention` is an implementation that transformers knows, if not its own choice.
-    """
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()  # transformers asks this before it draws one for the weights
-    from sentence_transformers import SentenceTransformer
-
-    model: SentenceTransformer = SentenceTransformer(
-        str(folder),
-        device=device,
-        local_files_only=True,
-        model_kwargs={"attn_implementation": attention} if attention else None,
-    )
-    return model.eval()
-
-
-def is_plain(model: "SentenceTransformer", tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer alone prepares a text as the model does: nothing is put in front of it."""
-    if any(model.prompts.values()) or model.tokenizer.padding_side != "right":
-        return False
-    prepared = model.preprocess([_SAMPLE])
-    ids = prepared["input_ids"][0].tolist() if "input_ids" in prepared else []
-    kinds = prepared.get("token_type_ids")
-    return bool(ids == tokenizer.encode(_SAMPLE).ids and (kinds is None or not kinds.any()))
+        return tuple(TorchReplica(self._folder, device, self._cutting) for device in self._devices)
 
 
 def _from_hub(name: str, models: Path) -> Path:

@@ -32,11 +32,14 @@ class Background(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """The dense leg: cosines, their background, and the embedder's grasp of the question, 0..1."""
+    """The dense leg: cosines, their background, and the embedder's grasp of the question, 0..1.
+
+    The last two decide what the leg weighs beside the other; alone, it needs neither.
+    """
 
     ranked: Ranked
-    background: Background
-    grasp: float
+    background: Background = Background(0.0, 0.0, 0)
+    grasp: float = 1.0
 
 
 class Keyword(NamedTuple):

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer.batches import Replica, padded
-from indexer.embedding import SentenceEmbedder, is_plain, load_model
+from indexer.embedding import SentenceEmbedder
 from indexer.errors import EmbedderMissing
 from indexer.seams import Vectors
+from indexer.sentence_models import is_plain, load_model
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

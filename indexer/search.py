@@ -215,10 +215,12 @@ class Searcher:
             if given is None:
                 given = np.stack([self._embedders.query(group.embedder, query) for query in queries])
             near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
-            dense = [
-                fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
-                for one, vector, query in zip(near, given, queries, strict=True)
-            ]
+            dense = [fusion.Dense(one) for one in near]
+            if pending:  # what the leg weighs beside the other one
+                dense = [
+                    fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
+                    for one, vector, query in zip(near, given, queries, strict=True)
+                ]
         return [
             fusion.fuse(
                 dense[at] if dense else None,
@@ -255,7 +257,7 @@ class Searcher:
     ) -> tuple[Hit, ...]:
         """The best `top` as the refinement wants them."""
         numbers = {snapshot.store_id: snapshot.number for snapshot in held}
-        found = candidates(self._catalogue.engine, ranked, numbers, 2 * top, lost)
+        found = candidates(self._catalogue.engine, ranked, numbers, top, lost)
         if refine.rerank or refine.diversity is not None:
             pool = list(islice(found, max(MOST, 2 * top)))
             if refine.rerank and self._reranker is not None:

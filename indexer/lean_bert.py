@@ -1,0 +1,110 @@
+"""One text through a BERT encoder: its arithmetic without its modules.
+
+Of the milliseconds that a short question takes in transformers' modules, a fifth is Python between the
+operations. There the interpreter is needed again for each of them, and the keyword leg, which works
+meanwhile, has it. A text alone needs no mask either.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from indexer.seams import Vectors
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+SAMPLES = ("A text.", "A longer text, to see whether this path computes what the model's modules compute.")
+TOLERANCE = 1e-5  # of an entry of a unit vector
+
+
+class _Layer(NamedTuple):
+    """Weight and bias of each product, and what the two norms need."""
+
+    attended: tuple["torch.Tensor", "torch.Tensor"]  # queries, keys and values in one product
+    mixed: tuple["torch.Tensor", "torch.Tensor"]
+    mixed_norm: Any
+    widened: tuple["torch.Tensor", "torch.Tensor"]
+    narrowed: tuple["torch.Tensor", "torch.Tensor"]
+    narrowed_norm: Any
+
+
+class LeanBert:
+    """The encoder with its pooling, for one text at a time."""
+
+    def __init__(self, encoder: Any, pools_first: bool) -> None:
+        """`encoder` is a `BertModel` of transformers; raises `AttributeError` when it is built otherwise.
+
+        A text's vector is that of its first token, or else the mean over all of them.
+        """
+        import torch
+
+        self._first = pools_first
+        self._heads = int(encoder.config.num_attention_heads)
+        words = encoder.embeddings
+        self._words, self._norm = words.word_embeddings.weight, words.LayerNorm
+        self._places = words.position_embeddings.weight + words.token_type_embeddings.weight[0]
+        self._layers = []
+        for layer in encoder.encoder.layer:
+            of = layer.attention.self
+            parts = (of.query, of.key, of.value)
+            self._layers.append(
+                _Layer(
+                    (torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])),
+                    (layer.attention.output.dense.weight, layer.attention.output.dense.bias),
+                    layer.attention.output.LayerNorm,
+                    (layer.intermediate.dense.weight, layer.intermediate.dense.bias),
+                    (layer.output.dense.weight, layer.output.dense.bias),
+                    layer.output.LayerNorm,
+                )
+            )
+
+    def vector(self, tokens: Sequence[int]) -> Vectors:
+        """The unit vector of a text, shape (dimension,), from its ids with the special ones."""
+        import torch
+        from torch.nn import functional as op
+
+        with torch.inference_mode():
+            ids = torch.tensor(tokens, device=self._words.device)
+            x = self._normal(self._words[ids] + self._places[: len(tokens)], self._norm)
+            for layer in self._layers:
+                three = op.linear(x, *layer.attended).view(len(tokens), 3, self._heads, -1)
+                query, key, value = three.permute(1, 2, 0, 3).unsqueeze(1).unbind()
+                seen = op.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).reshape(x.shape)
+                x = self._normal(x + op.linear(seen, *layer.mixed), layer.mixed_norm)
+                wide = op.gelu(op.linear(x, *layer.widened))
+                x = self._normal(x + op.linear(wide, *layer.narrowed), layer.narrowed_norm)
+            pooled = x[0] if self._first else x.mean(dim=0)
+            return np.asarray(op.normalize(pooled, dim=0).cpu().numpy(), dtype=np.float32)
+
+    @staticmethod
+    def _normal(x: "torch.Tensor", norm: Any) -> "torch.Tensor":
+        import torch
+
+        return torch.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def lean(
+    model: "SentenceTransformer", samples: Sequence[Sequence[int]], expected: Sequence[Vectors]
+) -> LeanBert | None:
+    """The model as a `LeanBert`, if it is one; what decides is that it gives the samples' vectors.
+
+    `samples` are token ids, `expected` the unit vectors that the model's own modules made of them.
+    """
+    encoder = getattr(model[0], "auto_model", None)
+    if type(encoder).__name__ != "BertModel":
+        return None
+    for pools_first in (False, True):
+        try:
+            found = LeanBert(encoder, pools_first)
+            near = [
+                np.abs(found.vector(tokens) - vector).max() <= TOLERANCE
+                for tokens, vector in zip(samples, expected, strict=True)
+            ]
+        except (AttributeError, RuntimeError, ValueError):  # built otherwise, or of another precision
+            return None
+        if all(near):
+            return found
+    return None
