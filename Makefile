@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup setup-dev demo serve test test-slow check docs lock bench clean
+.PHONY: help setup setup-dev demo serve test test-slow check audit docs lock bench clean
 
 help:            ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +35,9 @@ check: setup-dev  ## Format, lint, types, import contracts, generated docs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m deploy.generate_docs --check
+
+audit:           ## Ask the advisory databases about every locked package (needs the network and uv)
+	@for lock in deploy/cpu.lock deploy/dev.lock; do uvx pip-audit --disable-pip --require-hashes -r $$lock; done
 
 docs: setup-dev  ## Write the generated docs again
 	@$(BIN)/python -m deploy.generate_docs

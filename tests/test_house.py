@@ -1,5 +1,6 @@
 """The house keeps its shape: names, sizes, what is documented, what is promised."""
 
+import ast
 import re
 import statistics
 import subprocess
@@ -28,6 +29,55 @@ def test_no_file_is_longer_than_300_lines_and_most_are_short():
     lengths = {file: len(file.read_text().splitlines()) for file in SOURCES}
     assert {str(file): lines for file, lines in lengths.items() if lines > 300} == {}
     assert statistics.median(lines for lines in lengths.values() if lines) < 120
+
+
+# What turns bytes of somebody else's into code, by the name it is called by.
+UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+CALLS = {"torch.load", "yaml.load", "yaml.unsafe_load", "os.system", "numpy.load", "pandas.read_pickle"}
+
+
+def names_of(node):
+    """`a.b` for a call of that, and what an import brings; nothing for the rest."""
+    match node:
+        case ast.Import(names=names):
+            yield from (alias.name.partition(".")[0] for alias in names)
+        case ast.ImportFrom(module=str(module)):
+            yield module.partition(".")[0]
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)):
+            yield f"{owner}.{name}".replace("np.", "numpy.")
+        case ast.Call(func=ast.Name(id="eval" | "exec" as name)):
+            yield name
+
+
+def test_no_bytes_become_code():
+    found = set()
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            for name in names_of(node):
+                if name in UNSAFE | CALLS | {"eval", "exec"}:
+                    safe = isinstance(node, ast.Call) and any(
+                        (word.arg, getattr(word.value, "value", None))
+                        in {("weights_only", True), ("allow_pickle", False)}
+                        for word in node.keywords
+                    )
+                    if not safe:
+                        found.add(f"{file.relative_to(ROOT)}: {name}")
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("import pickle.x", "pickle"),
+        ("from joblib import load", "joblib"),
+        ("torch.load(f)", "torch.load"),
+        ("np.load(f)", "numpy.load"),
+        ("eval('1')", "eval"),
+        ("from dill.x import y", "dill"),
+    ],
+)
+def test_what_would_become_code_is_seen(written, name):
+    assert name in {name for node in ast.walk(ast.parse(written)) for name in names_of(node)}
 
 
 def test_every_command_the_docs_show_exists():

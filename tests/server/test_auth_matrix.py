@@ -172,6 +172,36 @@ def test_no_way_to_write_a_host_or_path_gets_round_the_key(door):
     assert {401, 404} <= seen
 
 
+FOREIGN = (
+    {"host": "evil.example"},
+    {"host": "evil.example:8000"},
+    {"host": "localhost.evil.example"},
+    {"host": "127.0.0.1.evil.example"},
+    {"host": "evil.example#localhost"},
+    {"host": "evil.example/localhost"},
+    {"host": "localhost:1@evil.example"},
+    {"host": "testserver"},
+    {"host": ""},
+    {"origin": "https://evil.example"},
+    {"origin": "http://localhost.evil.example"},
+    {"origin": "null"},
+    {"forwarded": "for=127.0.0.1"},
+    {"x-forwarded-for": "127.0.0.1"},
+    {"x-forwarded-proto": "https"},
+    {"x-forwarded-host": "localhost"},
+)
+
+
+def test_without_keys_only_this_machine_s_own_callers_are_let_in_on_any_route(serve, tmp_path):
+    with serve(folder=tmp_path) as running:
+        for method, path, scope in ROUTES:
+            for headers in FOREIGN if scope else ():
+                status, said = raw(running.url, method, path, headers)
+                assert status == 400, (method, path, headers, said)
+        for headers in ({"host": "localhost"}, {"host": "[::1]:80"}, {"origin": "http://localhost:3000"}):
+            assert raw(running.url, "GET", "/v1/models", headers)[0] == 200
+
+
 def test_a_key_that_is_revoked_no_longer_opens_a_connection_that_is_open(serve, tmp_path):
     with serve(folder=tmp_path, with_keys=True) as running, httpx.Client(base_url=running.url) as client:
         key = running.keys.create(tenant="t", scopes=["infer"])
