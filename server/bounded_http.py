@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.gathered_writes import GatheredWrites
+
 HEAD_SECONDS = 30.0
 SEND_BYTES = 2**18  # the kernel doubles it
 HANG_UP = "fewshot.hang_up"  # in a request's `extensions`: drops the connection with all that is not sent
@@ -24,7 +26,7 @@ class BoundedHttp(HttpToolsProtocol):
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, GatheredWrites(transport, self.loop)))
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self._await_head()
 

@@ -139,7 +139,8 @@ class EchoDecoder:
             for number, piece in enumerate(pieces):
                 if number and self._interval_seconds:
                     await asyncio.sleep(self._interval_seconds)
-                for index in range(limits.n):
+                yield piece
+                for index in range(1, limits.n):
                     yield replace(piece, index=index)
         finally:
             self.running -= 1

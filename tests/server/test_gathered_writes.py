@@ -1,0 +1,82 @@
+"""Writes of one turn of the loop travel together, in order, and none is lost."""
+
+import asyncio
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.gathered_writes import MOST_BYTES, GatheredWrites
+
+
+class Recording(asyncio.Transport):
+    """Keeps what it is told to do, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[bytes | str] = []
+
+    def write(self, data: object) -> None:
+        assert isinstance(data, bytes)
+        self.told.append(data)
+
+    def close(self) -> None:
+        self.told.append("close")
+
+    def abort(self) -> None:
+        self.told.append("abort")
+
+    def is_closing(self) -> bool:
+        return "close" in self.told
+
+    def get_write_buffer_size(self) -> int:
+        return 7
+
+
+async def turns(gathered: GatheredWrites, each: Sequence[Sequence[bytes]]) -> None:
+    for writes in each:
+        for data in writes:
+            gathered.write(data)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+@given(each=st.lists(st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=4), max_size=5))
+def test_one_call_a_turn_with_all_its_bytes_in_order(each):
+    async def told() -> list[bytes | str]:
+        below = Recording()
+        await turns(GatheredWrites(below, asyncio.get_running_loop()), each)
+        return below.told
+
+    assert asyncio.run(told()) == [b"".join(writes) for writes in each]
+
+
+def test_much_does_not_wait_for_the_end_of_the_turn():
+    async def told() -> list[bytes | str]:
+        below = Recording()
+        gathered = GatheredWrites(below, asyncio.get_running_loop())
+        gathered.write(b"a" * MOST_BYTES)
+        assert (below.told, gathered.get_write_buffer_size()) == ([], MOST_BYTES + 7)
+        gathered.write(b"b")
+        assert gathered.get_write_buffer_size() == 7
+        return below.told
+
+    assert asyncio.run(told()) == [b"a" * MOST_BYTES + b"b"]
+
+
+def test_closing_sends_what_waits_and_hanging_up_does_not():
+    async def told() -> tuple[list[bytes | str], list[bytes | str]]:
+        loop = asyncio.get_running_loop()
+        closed, dropped = Recording(), Recording()
+        one, two = GatheredWrites(closed, loop), GatheredWrites(dropped, loop)
+        one.write(b"last words")
+        one.close()
+        two.write(b"to nobody")
+        two.abort()
+        await turns(one, [])
+        await asyncio.sleep(0)
+        assert one.is_closing()
+        assert not two.is_closing()
+        return closed.told, dropped.told
+
+    assert asyncio.run(told()) == ([b"last words", "close"], ["abort"])
