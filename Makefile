@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup setup-dev demo serve test test-slow check audit docs lock bench clean
+.PHONY: help setup setup-dev demo loop serve test test-slow check audit docs lock bench clean
 
 help:            ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,6 +16,9 @@ setup-dev:       ## Make the environment for tests and checks
 
 demo: setup      ## Ask questions of real documents, from nothing
 	@$(BIN)/python deploy/demo.py
+
+loop: setup-dev  ## From feedback to a promoted adapter; DATA=FILE USERS=N ANYWAY=1 (docs/closed-loop.md)
+	@$(BIN)/python -m deploy.loop $(if $(DATA),--data $(DATA)) $(if $(USERS),--users $(USERS)) $(if $(ANYWAY),--anyway)
 
 serve: setup     ## Serve on http://127.0.0.1:8000/v1
 	@$(BIN)/fewshot models fetch

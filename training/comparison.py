@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prompts.analysis.paired import Interval, holm, mean_interval
+from prompts.analysis.paired import Interval, holm, mean_interval, sign_flip
 from training.records import Row, Run
 
 DRAWS = 4_000
-FLIPS = 20_000
 ALPHA = 0.05
 Floats = NDArray[np.float64]
 
@@ -78,21 +77,9 @@ def against(found: Resamples, other: str, alpha: float = ALPHA) -> dict[str, Int
     }
 
 
-def paired_p(runs: Sequence[Run], others: Sequence[Run], *, flips: int = FLIPS, seed: int = 0) -> float:
-    """Two-sided p that both score the same items alike: Fisher's randomisation test.
-
-    Under that hypothesis the sign of an item's difference (of means over seeds) is a coin's; p is the share
-    of `flips` draws whose mean difference is as far from 0 as what was seen, itself counted.
-    """
-    mine, theirs = (np.array([run.test for run in some], dtype=float).mean(0) for some in (runs, others))
-    difference = mine - theirs
-    seen = abs(difference.sum()) - 1e-9  # sums of the same terms differ in the last digits
-    draw = np.random.default_rng(seed)
-    as_far = 0
-    for _ in range(flips // 1_000):
-        signs = draw.integers(0, 2, (1_000, len(difference))) * 2.0 - 1
-        as_far += int((np.abs(signs @ difference) >= seen).sum())
-    return (1 + as_far) / (1 + flips // 1_000 * 1_000)
+def paired_p(runs: Sequence[Run], others: Sequence[Run]) -> float:
+    """Two-sided p that both score the same items alike, each item by its mean over seeds (`sign_flip`)."""
+    return sign_flip(*(np.array([run.test for run in some], dtype=float).mean(0) for some in (runs, others)))
 
 
 def items_needed(difference: float, runs: Sequence[Run], others: Sequence[Run], alpha: float = ALPHA) -> int:

@@ -1,4 +1,4 @@
-"""Two arms over the same items, once: exact McNemar, paired intervals, Holm's correction; and one arm alone.
+"""Two arms over the same items, once: exact McNemar, sign flips, paired intervals, Holm's correction; and one arm alone.
 
 For a look at the end, of a data set that is not added to. Live traffic has `sequences` and `eprocess`.
 """
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Z = 1.959963984540054  # 95 %
 RESAMPLES = 5000
+FLIPS = 20_000
 SEED = 7
 Scores = NDArray[np.float64]
 
@@ -56,6 +57,25 @@ def mcnemar(first: Sequence[float] | Scores, second: Sequence[float] | Scores) -
     return McNemar(
         b, c, Interval(difference, difference - half, difference + half), min(1.0, 2 * tail / 2 ** (b + c))
     )
+
+
+def sign_flip(
+    first: Sequence[float] | Scores, second: Sequence[float] | Scores, *, flips: int = FLIPS
+) -> float:
+    """Two-sided p that two arms score the same items alike: Fisher's randomisation test, for graded scores.
+
+    Under that hypothesis the sign of an item's difference is a coin's; p is the share of `flips` draws whose
+    sum is as far from 0 as what was seen, itself counted.
+    """
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    seen = abs(difference.sum()) - 1e-9  # sums of the same terms differ in the last digits
+    rng, as_far, done = np.random.default_rng(SEED), 0, 0
+    while done < flips:
+        count = min(1_000, flips - done)
+        signs = rng.integers(0, 2, (count, len(difference))) * 2.0 - 1
+        as_far += int((np.abs(signs @ difference) >= seen).sum())
+        done += count
+    return (1 + as_far) / (1 + flips)
 
 
 def mean_interval(scores: Sequence[float] | Scores, less: Sequence[float] | Scores | None = None) -> Interval:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prompts.analysis.paired import holm, mcnemar, mean_interval, wilson
+from prompts.analysis.paired import holm, mcnemar, mean_interval, sign_flip, wilson
 from prompts.calibration import BATCH_LEAST, calibration_error, probabilities
 from prompts.calibrator import Calibrator, cross_fitted, fit
 from prompts.matching import exact_match, token_f1
@@ -85,11 +85,14 @@ def judge_answers(heard: Heard, items: Sequence[Item]) -> Judged:
 
 
 def compared(names: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Every further arm against the first: McNemar on what is right, Holm over the arms, F1 paired."""
+    """Every further arm against the first: McNemar on what is right, sign flips on F1, Holm over the arms."""
     first = judged[0]
     tests = [mcnemar(other.right, first.right) for other in judged[1:]]
     corrected = holm([test.p for test in tests])
-    rows = []
+    graded = [one.graded for one in judged if one.graded is not None]
+    flips = [sign_flip(one, graded[0]) for one in graded[1:]]
+    corrected_flips = holm(flips)
+    rows: list[dict[str, Any]] = []
     for name, other, test, p in zip(names[1:], judged[1:], tests, corrected, strict=True):
         row: dict[str, Any] = {
             "arm": name,
@@ -99,12 +102,19 @@ def compared(names: Sequence[str], judged: Sequence[Judged]) -> list[dict[str, A
             "only_that_right": test.only_second,
             "p": test.p,
             "p_holm": p,
-            "proven": "better" if p < 0.05 and test.difference.mean > 0 else "worse" if p < 0.05 else "no",
+            "proven": _proven(p, test.difference.mean),
         }
         if other.graded is not None and first.graded is not None:
+            at = len(rows)
             row["f1_difference"] = mean_interval(other.graded, first.graded)
+            row["f1_p"], row["f1_p_holm"] = flips[at], corrected_flips[at]
+            row["f1_proven"] = _proven(corrected_flips[at], row["f1_difference"].mean)
         rows.append(row)
     return rows
+
+
+def _proven(p: float, difference: float) -> str:
+    return "no" if p >= 0.05 else "better" if difference > 0 else "worse"
 
 
 def macro_f1(gold: Sequence[str | None], guesses: Sequence[str | None]) -> float:

@@ -47,7 +47,10 @@ def against(row: Mapping[str, Any]) -> list[str]:
         f"{row['proven']}"
     ]
     if "f1_difference" in row:
-        lines.append(f"{'token F1':<19}{_signed(row['f1_difference'])}")
+        lines.append(
+            f"{'token F1':<19}{_signed(row['f1_difference'])}; sign flips p = {row['f1_p']:.4f}, by Holm "
+            f"{row['f1_p_holm']:.4f}: proven {row['f1_proven']}"
+        )
     return lines
 
 

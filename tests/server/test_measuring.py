@@ -136,6 +136,7 @@ def test_answers_are_measured_with_their_citations_and_cost(spelling, tmp_path):
     assert grounded["prompt_tokens"] > plain["prompt_tokens"] > 0
     (against,) = report["against_first"]
     assert (against["p"], against["proven"], against["f1_difference"]["mean"]) == (1.0, "no", 0.0)
+    assert (against["f1_p"], against["f1_p_holm"], against["f1_proven"]) == (1.0, 1.0, "no")
 
 
 def test_people_read_lines(spelling, kinds):
