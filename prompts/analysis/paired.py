@@ -1,4 +1,4 @@
-"""Two arms over the same items, once: exact McNemar, sign flips, paired intervals, Holm's correction; and one arm alone.
+"""Two arms over the same items, once: McNemar, sign flips, intervals, Holm's correction; and one arm alone.
 
 For a look at the end, of a data set that is not added to. Live traffic has `sequences` and `eprocess`.
 """
