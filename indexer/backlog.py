@@ -18,7 +18,7 @@ from indexer.chunking import Chunking
 from indexer.database import writing
 from indexer.embedders import Embedders
 from indexer.errors import EmbedderMismatch, IndexerError, StoreBusy, UnknownStore
-from indexer.ingest import take_in
+from indexer.ingest import Watch, take_in
 from indexer.records import Reading, Store
 from indexer.seams import Embedder, Vectors
 from indexer.sources import Source, Ticket
@@ -50,8 +50,14 @@ class Backlog:
     """Reads what is attached while it is open."""
 
     def __init__(
-        self, catalogue: Catalogue, embedders: Embedders, open_reader: Callable[[], ClosingReader]
+        self,
+        catalogue: Catalogue,
+        embedders: Embedders,
+        open_reader: Callable[[], ClosingReader],
+        watch: Watch | None = None,
     ) -> None:
+        """`watch` hears of what is taken in, on the backlog's thread."""
+        self._watch = watch or Quiet()
         self._catalogue, self._embedders, self._open_reader = catalogue, embedders, open_reader
         self._reader: ClosingReader | None = None
         self._more = threading.Event()
@@ -127,7 +133,7 @@ class Backlog:
             Until(self._closing, reaching(embedder, run.chunking)),
             self._reader,
             Splitting(run.chunking),
-            Quiet(),
+            self._watch,
             stop=self._closing.is_set,
         )
 

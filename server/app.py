@@ -193,6 +193,7 @@ class Accounting:
             await send(message)
 
         began = time.perf_counter()
+        self._metrics.in_flight.inc()
         ends = [observer(scope) for observer in self._observers]
         try:
             await self._app(scope, receive, send_with_id)
@@ -200,6 +201,7 @@ class Accounting:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.requests.labels(route, scope["method"], str(status)).inc()
             seconds = time.perf_counter() - began
+            self._metrics.in_flight.dec()
             self._metrics.request_seconds.labels(route).observe(seconds)
             for end in reversed(ends):
                 end(Request(request_id, scope["method"], route, status, seconds, turn))

@@ -36,9 +36,12 @@ class Metrics:
         self.engine_ready = Gauge(
             "fewshot_engine_ready", "1 while tokens really come out of the engine", registry=registry
         )
-        self.engine_losses = Counter(
-            "fewshot_engine_losses", "Times the engine died or hung and was closed", registry=registry
+        self.engine_restarts = Counter(
+            "fewshot_engine_restarts",
+            "Times the engine died or hung and was closed, to be started again",
+            registry=registry,
         )
+        self.in_flight = Gauge("fewshot_requests_in_flight", "Requests not yet answered", registry=registry)
         self.loop_lag_seconds = Histogram(
             "fewshot_event_loop_lag_seconds",
             "How late the event loop ran what was due",
@@ -97,6 +100,16 @@ class Metrics:
             "fewshot_journal_dropped_total", "Journal rows that could not be written", registry=registry
         )
 
+        self.ingest_files = Counter(
+            "fewshot_ingest_files", "Attached files that were read to their end", registry=registry
+        )
+        self.ingest_chunks = Counter(
+            "fewshot_ingest_chunks", "Chunks of attached files that were embedded", registry=registry
+        )
+        self.publications = Counter(
+            "fewshot_publications", "Generations that attached files made", registry=registry
+        )
+
     def watch(
         self,
         *,
@@ -115,6 +128,20 @@ class Metrics:
         """Ours and, unchanged beside them, what vLLM registers in the process (`vllm:*`)."""
         yield from self.registry.collect()
         yield from REGISTRY.collect()
+
+    # As the `Watch` of the backlog:
+
+    def found(self, files: int) -> None:
+        return None
+
+    def embedded(self, chunks: int) -> None:
+        self.ingest_chunks.inc(chunks)
+
+    def finished(self, name: str) -> None:
+        self.ingest_files.inc()
+
+    def published(self, generation: int, documents: int, chunks: int) -> None:
+        self.publications.inc()
 
     def exposed(self, met: Meeting) -> None:
         if met.assigned and met.recipe is not None:

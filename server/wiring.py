@@ -88,7 +88,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         )
         stack.callback(retriever.close)
         catalogue = Catalogue(paths.data)
-        backlog = Backlog(catalogue, embedders, lambda: Sandbox(servers=servers_here()))
+        backlog = Backlog(catalogue, embedders, lambda: Sandbox(servers=servers_here()), metrics)
         corpora = Corpora(catalogue, embedders, embedder, backlog, upload_bytes=server.upload_bytes)
         stack.callback(corpora.close)
         embeddings = EmbeddingService(embedder)
@@ -125,7 +125,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             taken=settings.aliases,
         )
         engine.when_lost(adapters.forget)
-        engine.when_lost(metrics.engine_losses.inc)
+        engine.when_lost(metrics.engine_restarts.inc)
         metrics.watch(
             waiting=lambda: admission.waiting,
             running=lambda: admission.running,

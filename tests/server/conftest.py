@@ -189,7 +189,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 poll_seconds=0.05,
             )
             engine.when_lost(adapters.forget)
-            engine.when_lost(metrics.engine_losses.inc)
+            engine.when_lost(metrics.engine_restarts.inc)
             parts = Parts(
                 engine=engine,
                 retriever=retriever,
@@ -209,7 +209,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
             parts.engine.start()
             adapters.start()
             catalogue = Catalogue(folder)
-            backlog = Backlog(catalogue, embedders, open_reader)
+            backlog = Backlog(catalogue, embedders, open_reader, metrics)
             corpora = Corpora(catalogue, embedders, embedder, backlog, upload_bytes=upload_bytes)
             embeddings = embedding(embedder)
             opened.append(

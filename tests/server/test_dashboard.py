@@ -10,6 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.server.leaving import seconds_until
 from tests.server.test_serving import serving
 
 DASHBOARD = Path("deploy/grafana/fewshot.json")
@@ -100,3 +101,15 @@ def test_a_query_for_something_else_would_be_found(offered):
 def test_gauges_are_read_when_they_are_asked_for_also_on_the_port_of_their_own(offered):
     assert {"fewshot_queue_depth", "fewshot_sequences_running", "fewshot_engine_ready"} <= set(offered)
     assert "process_resident_memory_bytes" in offered
+
+
+def test_attached_files_and_what_is_not_yet_answered_are_counted(serve, tmp_path):
+    with serve(folder=tmp_path) as running, httpx.Client(base_url=f"{running.url}/v1", timeout=20) as client:
+        value = running.parts.metrics.registry.get_sample_value
+        store = client.post("/vector_stores", json={"name": "s"}).json()["id"]
+        form = {"file": ("a.txt", b"Ducks swim on ponds."), "purpose": (None, "assistants")}
+        file = client.post("/files", files=form).json()["id"]
+        client.post(f"/vector_stores/{store}/files", json={"file_id": file})
+        assert seconds_until(lambda: value("fewshot_publications_total") == 1.0, 20) < 20
+        assert value("fewshot_ingest_files_total") == value("fewshot_ingest_chunks_total") == 1.0
+        assert seconds_until(lambda: value("fewshot_requests_in_flight") == 0.0, 20) < 20
