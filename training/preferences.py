@@ -168,6 +168,11 @@ def _both_said(row: Mapping[str, Any]) -> bool:
 def _compared(row: Mapping[str, Any], file: Path, line: int) -> tuple[str, str]:
     if "response1" in row:
         better = int(row["majority"])
+        row = {  # a few answers are a bare number or true
+            name: one if isinstance(one, str) else json.dumps(one)
+            for name, one in row.items()
+            if name in ("response1", "response2")
+        }
         names = (f"response{better}", f"response{3 - better}")
     else:
         names = ("chosen", "rejected")

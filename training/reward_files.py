@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from training.artefacts import MANIFEST
+from training.artefacts import MANIFEST, refuse_unsafe
 from training.backbone import base_digest
 from training.errors import ArtefactRefused, ExtraMissing
 from training.overlap import FEATURES
@@ -43,6 +43,7 @@ def read(folder: Path, base: Path, device: str) -> RewardModel:
         raise ArtefactRefused(
             f"{folder} is no reward model: make one with `fewshot train reward`"
         ) from problem
+    refuse_unsafe(folder)  # peft would open other files than safetensors too
     if manifest.get("base", {}).get("digest") != base_digest(base):
         trained_on = manifest.get("base", {}).get("name")
         raise ArtefactRefused(f"the reward model {folder} was trained on {trained_on}, not on {base.name}")

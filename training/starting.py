@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.adapting import adapted
-from training.artefacts import MANIFEST
+from training.artefacts import MANIFEST, refuse_unsafe
 from training.backbone import base_digest
 from training.errors import ArtefactRefused, BaseRefused
 
@@ -30,6 +30,7 @@ def started(
         tensors = load_file(start / "adapter_model.safetensors")
     except (OSError, ValueError) as problem:
         raise ArtefactRefused(f"{start} is no LoRA: make one with `fewshot train sft`") from problem
+    refuse_unsafe(start)
     if manifest.get("kind") != "lora" or config.get("peft_type") != "LORA":
         raise ArtefactRefused(f"{start} is a {manifest.get('kind')}: a policy starts from a LoRA")
     if manifest.get("base", {}).get("digest") != base_digest(base):

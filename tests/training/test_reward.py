@@ -88,6 +88,9 @@ def test_what_is_written_is_what_was_trained_and_fits_its_base_only(bases, tmp_p
     assert float(rewards.std()) == pytest.approx(1, abs=1e-4)
     with pytest.raises(ArtefactRefused, match="was trained on decoder, not on encoder"):
         reward_files.read(folder, bases["encoder"], "cpu")
+    (folder / "adapter_model.bin").write_bytes(b"x")
+    with pytest.raises(ArtefactRefused, match=r"adapter_model\.bin does not belong"):
+        reward_files.read(folder, bases["decoder"], "cpu")
     with pytest.raises(ArtefactRefused, match="is no reward model: make one"):
         reward_files.read(tmp_path, bases["decoder"], "cpu")
 
@@ -183,8 +186,12 @@ def test_ties_of_pandalm_are_left_out_and_messages_are_prompts(tmp_path):
     base = {"instruction": "Do", "input": "it", "response1": "a", "response2": "b"}
     rows = [base | {"input": f"it {at}", "majority": [0, 1, 2, None][at % 4]} for at in range(80)]
     path = tmp_path / "rows.jsonl"
+    rows += [base | {"input": "said nothing", "majority": 2, "response1": " "}]
+    rows += [base | {"input": "yes", "majority": 1, "response1": True}]
     path.write_text("\n".join(map(json.dumps, rows)))
     found = read_preferences(path).everything
+    assert [one.answers for one in found if one.prompt[0]["content"] == "Do\n\nyes"] == [("true", "b")]
+    found = tuple(one for one in found if one.prompt[0]["content"] != "Do\n\nyes")
     assert len(found) == 40
     assert {one.answers for one in found} == {("a", "b"), ("b", "a")}
     assert found[0].prompt[0]["content"].startswith("Do\n\nit ")
