@@ -50,7 +50,10 @@ class Scale(NamedTuple):
 
 
 class RewardModel(nn.Module):
-    """A peft model of a sequence classifier with one label, read at the last token of each row."""
+    """A peft model of a sequence classifier with one label, read at the last token of each row.
+
+    Without a network it is the counting part alone.
+    """
 
     middle: Tensor
     spread: Tensor
@@ -65,19 +68,19 @@ class RewardModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = next(self.network.parameters()).device
-        return found
+        return self.weights.device
 
     def forward(self, ids: Tensor, mask: Tensor, features: Tensor) -> Tensor:
         """Rewards in no unit yet, shape (rows,); padding must stand on the right."""
+        counted = ((features - self.middle) / self.spread) @ self.weights
+        if self.network is None:
+            return counted
         inner = self.network.base_model.model
         with casting(self.device):
             states = inner.model(input_ids=ids, attention_mask=mask).last_hidden_state
         last = states[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1].float()
         found: Tensor = inner.score(last).squeeze(-1).float()
-        if self.counting:
-            found = found + ((features - self.middle) / self.spread) @ self.weights
-        return found
+        return found + counted if self.counting else found
 
     def rewards(self, rows: Sequence[Sequence[int]], features: Floats) -> Tensor:
         """Of whole rows (prompt and answer), in units of `scale`, shape (rows,), without gradients."""
@@ -96,8 +99,15 @@ class RewardModel(nn.Module):
         return found
 
 
-def new_reward_model(folder: Path, device: str, *, rank: int, seed: int, counting: bool) -> RewardModel:
-    """A base with a fresh LoRA and a head of zeros, in float32. Raises BaseRefused, ExtraMissing."""
+def new_reward_model(
+    folder: Path, device: str, *, rank: int, seed: int, counting: bool, words_only: bool = False
+) -> RewardModel:
+    """A base with a fresh LoRA and a head of zeros, in float32, or no network.
+
+    Raises BaseRefused, ExtraMissing.
+    """
+    if words_only:
+        return RewardModel(None, tokenizer_of(folder), counting=True).to(device)
     try:
         import peft
     except ImportError as problem:
@@ -118,16 +128,29 @@ def new_reward_model(folder: Path, device: str, *, rank: int, seed: int, countin
     return RewardModel(network, tokenizer, counting=counting).to(device)
 
 
+def tokenizer_of(folder: Path) -> Any:
+    """Raises BaseRefused."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as problem:
+        raise BaseRefused(f"{folder} cannot be loaded: {str(problem).splitlines()[0]}") from problem
+    if tokenizer.eos_token_id is None:
+        raise BaseRefused(f"{folder.name} has no end token, so an answer could not end")
+    return tokenizer
+
+
 def classifier(folder: Path) -> tuple[Any, Any]:
     """(tokenizer, decoder with one label and a head of zeros). Raises BaseRefused."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging as loudness
 
     loading: Any = AutoModelForSequenceClassification
+    tokenizer = tokenizer_of(folder)
     level = loudness.get_verbosity()
     loudness.set_verbosity(logging.ERROR)  # that the head is new is what is wanted here
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         base = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32, num_labels=1)
     except (OSError, ValueError) as problem:
         raise BaseRefused(f"{folder} cannot be loaded: {str(problem).splitlines()[0]}") from problem
@@ -135,8 +158,6 @@ def classifier(folder: Path) -> tuple[Any, Any]:
         loudness.set_verbosity(level)
     if not isinstance(getattr(base, "score", None), nn.Linear) or not hasattr(base, "model"):
         raise BaseRefused(f"{folder.name} is no decoder (Llama-like models have what a reward model reads)")
-    if tokenizer.eos_token_id is None:
-        raise BaseRefused(f"{folder.name} has no end token, so an answer could not end")
     base.config.use_cache = False
     nn.init.zeros_(base.score.weight)
     return tokenizer, base

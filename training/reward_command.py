@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
 
-from training.telling import models_of, progress, say
-
-if TYPE_CHECKING:
-    from training.preferences import Question
-    from training.records import Settings
-    from training.reward import Compared, RewardModel
+from training.telling import models_of, say
 
 LEARNING_RATE = 2e-4
 STEP_TOKENS = {"cpu": 4_096, "cuda": 24_576}
@@ -75,6 +68,9 @@ def common(command: Any) -> Any:
     help="Train so many more, each judged on the questions that it never saw: every comparison counts.",
 )
 @click.option("--counting/--no-counting", default=False, help="Also let it count words (length, overlap).")
+@click.option(
+    "--words-only", is_flag=True, help="Count words and nothing else: no network, no card, seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report instead of tables.")
 @click.pass_context
 def reward(context: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -129,6 +125,7 @@ def make(
     max_tokens: int,
     folds: int,
     counting: bool,
+    words_only: bool,
     seed: int,
     device: str | None,
     resume: Path | None,
@@ -138,22 +135,27 @@ def make(
     from training.artefacts import check_name, publish
     from training.backbone import base_digest, best_device
     from training.cli import located
+    from training.errors import DataRefused
     from training.memory import peak_bytes, reset_peak
     from training.preferences import read_preferences
     from training.records import Settings
     from training.reward import from_the_start, margins, new_reward_model, rescale
+    from training.reward_fitting import compared, fit, fold_of, judged, pairs_of
 
     check_name(name)
     folder = located(base, models)
     found = read_preferences(data)
-    model = new_reward_model(folder, device or best_device(), rank=rank, seed=seed, counting=counting)
-    room = min(max_tokens, int(model.network.config.max_position_embeddings))
-    kept, rows, long = compared(found.everything, model, room, data)
+    model = new_reward_model(
+        folder, device or best_device(), rank=rank, seed=seed, counting=counting, words_only=words_only
+    )
+    if model.network is not None:
+        max_tokens = min(max_tokens, int(model.network.config.max_position_embeddings))
+    kept, rows, long = compared(found.everything, model, max_tokens, data)
     at = {one.id: number for number, one in enumerate(kept)}
     train, valid, test = ([at[one.id] for one in part if one.id in at] for part in found[:3])
     say(
-        f"{_pairs(kept, train):,} comparisons to learn from, {_pairs(kept, valid):,} to check with, "
-        f"{_pairs(kept, test):,} to judge by; {long:,} answers too long"
+        f"{pairs_of(kept, train):,} comparisons to learn from, {pairs_of(kept, valid):,} to check with, "
+        f"{pairs_of(kept, test):,} to judge by; {long:,} answers too long"
     )
     settings = Settings(
         learning_rate=learning_rate,
@@ -166,23 +168,21 @@ def make(
         seed=seed,
     )
     reset_peak()
-    report: dict[str, Any] = {"too_long": long, "rows": _pairs(kept, train)}
+    report: dict[str, Any] = {"too_long": long, "rows": pairs_of(kept, train)}
     if folds > 1:
-        fold = np.array([_fold(one.id, folds) for one in kept])
+        fold = np.array([fold_of(one.id, folds) for one in kept])
         order, right = [], []
         for number in range(folds):
             unseen = [row for row in range(len(kept)) if fold[row] == number]
             rest = [row for row in range(len(kept)) if fold[row] != number]
-            check = [row for row in rest if _fold(kept[row].id, 10, "check") == 0]
+            check = [row for row in rest if fold_of(kept[row].id, 10, "check") == 0]
             learn = [row for row in rest if row not in set(check)]
             if not unseen or not check or not learn:
-                from training.errors import DataRefused
-
                 raise DataRefused(f"{data} has too few questions for {folds} folds: ask for fewer")
             with from_the_start(model):
                 say(f"fold {number + 1} of {folds}")
                 fit(model, kept, rows, learn, check, settings)
-                right.append(_judged(model, kept, rows, learn + check, unseen))
+                right.append(judged(model, kept, rows, learn + check, unseen))
             order += unseen
         together = {name: np.concatenate([one[name] for one in right]) for name in right[0]}
         report["folds"] = reward_report.summary(
@@ -193,7 +193,7 @@ def make(
     report["test"] = reward_report.summary(
         reward_report.Judged(
             reward_report.numbered([kept[row] for row in test]),
-            _judged(model, kept, rows, train + valid, test),
+            judged(model, kept, rows, train + valid, test),
         )
     )
     report["learned"] = float((margins(model, [rows[row] for row in train]) > 0).mean())
@@ -206,88 +206,13 @@ def make(
         lambda scratch: reward_files.write(model, scratch),
         base={"name": folder.name, "digest": base_digest(folder)},
         report=report,
-        method={"name": "reward", "rank": rank, "counting": counting, **asdict(settings)},
+        method={
+            "name": "reward",
+            "rank": 0 if words_only else rank,
+            "counting": model.counting,
+            **asdict(settings),
+        },
         data={"sha256": found.digest, "rows": report["rows"]},
         metrics={"accuracy": list(accuracy), "learned": report["learned"]},
     )
     return made.reference, report
-
-
-def compared(
-    questions: Sequence[Question], model: RewardModel, room: int, where: Path
-) -> tuple[list[Question], list[Compared], int]:
-    """Questions with a comparison that fits into `room` tokens, the same as ids, and answers left out."""
-    from training.dialogues import ids_of
-    from training.errors import DataRefused
-    from training.overlap import of_questions
-    from training.reward import Compared
-
-    kept, rows, long = [], [], 0
-    for one in questions:
-        prompt = ids_of(one.prompt, model.tokenizer)
-        end = model.tokenizer.eos_token_id
-        answers = [(*model.tokenizer.encode(text, add_special_tokens=False), end) for text in one.answers]
-        fits = [len(prompt) + len(answer) <= room for answer in answers]
-        long += len(fits) - sum(fits)
-        number = {at: place for place, at in enumerate(at for at, good in enumerate(fits) if good)}
-        pairs = tuple((number[a], number[b]) for a, b in one.pairs if a in number and b in number)
-        if not pairs:
-            continue
-        shorter = one._replace(answers=tuple(one.answers[at] for at in number), pairs=pairs)
-        kept.append(shorter)
-        rows.append(Compared(prompt, tuple(answers[at] for at in number), pairs, of_questions([shorter])[0]))
-    if not kept:
-        raise DataRefused(f"no comparison of {where} fits into {room} tokens: raise --max-tokens")
-    return kept, rows, long
-
-
-def fit(
-    model: RewardModel,
-    kept: Sequence[Question],
-    rows: Sequence[Compared],
-    learn: Sequence[int],
-    check: Sequence[int],
-    settings: Settings,
-    checkpoint: Path | None = None,
-) -> dict[str, Any]:
-    """Learns from some rows, stopping by others; what is to be reported."""
-    from training.loop import train
-    from training.overlap import fitted
-    from training.reward import RewardLearner, standardise
-
-    some = [rows[row] for row in learn]
-    standardise(model, some, fitted([one.features for one in some], [kept[row] for row in learn]))
-    learner = RewardLearner(model, some, [rows[row] for row in check])
-    before = learner.score()
-    done = train(learner, settings, say=lambda now: say(progress(now)), checkpoint=checkpoint)
-    return {
-        "score_before": before,
-        "score": done.valid,
-        "scored": "mean ln p of a validation comparison",
-        "curve": done.curve,
-        "stopped": done.stopped,
-        "train_seconds": done.seconds,
-        "trainable": sum(one.numel() for one in learner.named().values()),
-    }
-
-
-def _judged(
-    model: RewardModel,
-    kept: Sequence[Question],
-    rows: Sequence[Compared],
-    learned: Sequence[int],
-    unseen: Sequence[int],
-) -> dict[str, Any]:
-    from training.reward import margins
-    from training.reward_report import baselines
-
-    found = baselines([kept[row] for row in learned], [kept[row] for row in unseen])
-    return found | {"reward": margins(model, [rows[row] for row in unseen]) > 0}
-
-
-def _pairs(kept: Sequence[Question], some: Sequence[int]) -> int:
-    return sum(len(kept[row].pairs) for row in some)
-
-
-def _fold(id: str, folds: int, salt: str = "fold") -> int:
-    return int.from_bytes(hashlib.sha256(f"{salt}\0{id}".encode()).digest()[:4]) % folds

@@ -11,16 +11,18 @@ from training.artefacts import MANIFEST, refuse_unsafe
 from training.backbone import base_digest
 from training.errors import ArtefactRefused, ExtraMissing
 from training.overlap import FEATURES
-from training.reward import RewardModel, Scale, classifier
+from training.reward import RewardModel, Scale, classifier, tokenizer_of
 
 REWARD = "reward.json"
 
 
 def write(model: RewardModel, folder: Path) -> None:
-    model.network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    if model.network is not None:
+        model.network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     said = {
         "mean": model.scale.mean,
         "deviation": model.scale.deviation,
+        "network": model.network is not None,
         "counting": model.counting,
         "features": list(FEATURES),
         "weights": model.weights.tolist(),
@@ -51,10 +53,13 @@ def read(folder: Path, base: Path, device: str) -> RewardModel:
         raise ArtefactRefused(
             f"{folder} counts {said.get('features')}, this release {list(FEATURES)}: train anew"
         )
-    tokenizer, network = classifier(base)
-    model = RewardModel(
-        peft.PeftModel.from_pretrained(network, str(folder)), tokenizer, counting=said["counting"]
-    )
+    if said["network"]:
+        tokenizer, network = classifier(base)
+        model = RewardModel(
+            peft.PeftModel.from_pretrained(network, str(folder)), tokenizer, counting=said["counting"]
+        )
+    else:
+        model = RewardModel(None, tokenizer_of(base), counting=True)
     with torch.no_grad():
         for name in ("weights", "middle", "spread"):
             getattr(model, name).copy_(torch.tensor(said[name]))

@@ -75,7 +75,7 @@ def test_what_is_written_is_what_was_trained_and_fits_its_base_only(bases, tmp_p
     assert "| length |" in found.stdout
     folder = tmp_path / "taste" / found.stdout.strip().splitlines()[-1].split("@")[1]
     model = reward_files.read(folder, bases["decoder"], "cpu")
-    from training.reward_command import compared
+    from training.reward_fitting import compared
 
     parts = read_preferences(tmp_path / "pairs.jsonl")
     _, rows, _ = compared(parts.test, model, 100, tmp_path)
@@ -93,6 +93,22 @@ def test_what_is_written_is_what_was_trained_and_fits_its_base_only(bases, tmp_p
         reward_files.read(folder, bases["decoder"], "cpu")
     with pytest.raises(ArtefactRefused, match="is no reward model: make one"):
         reward_files.read(tmp_path, bases["decoder"], "cpu")
+
+
+def test_counting_alone_is_the_fit_of_counted_words(bases, tmp_path):
+    found = trained(bases, tmp_path, "--words-only", "--folds", "3", "--json")
+    report = json.loads(found.stdout)
+    for part in ("test", "folds"):
+        judges = {row["judge"]: row["right"] for row in report[part]["judges"]}
+        assert judges["reward"] == judges["overlap"]
+    folder = tmp_path / "taste" / report["reference"].split("@")[1]
+    assert {one.name for one in folder.iterdir()} == {"reward.json", "report.json", "manifest.json"}
+    model = reward_files.read(folder, bases["decoder"], "cpu")
+    from training.reward_fitting import compared
+
+    _, rows, _ = compared(read_preferences(tmp_path / "pairs.jsonl").test, model, 100, tmp_path)
+    assert int((margins(model, rows) > 0).sum()) == report["test"]["judges"][-1]["right"]
+    assert read_manifest((folder / "manifest.json").read_bytes()).kind == "reward"
 
 
 def test_padding_changes_no_reward_and_the_loss_is_bradley_terrys(bases):
