@@ -83,7 +83,9 @@ class Policy(nn.Module):
             logits = inner.lm_head(states)
         said = ids.gather(1, before + 1)
         logps = -nn.functional.cross_entropy(logits.float().transpose(1, 2), said, reduction="none")
-        values = self.value(states.detach().float()).squeeze(-1)  # its loss does not move the policy
+        seen = states.detach().float()  # the value's loss does not move the policy
+        seen = nn.functional.layer_norm(seen, seen.shape[-1:]) / seen.shape[-1] ** 0.5  # of length 1
+        values = self.value(seen).squeeze(-1)
         return logps * mask, values * mask, mask
 
     def scored(self, rollouts: Sequence[Rollout], most: int) -> tuple[Tensor, Tensor, Tensor]:

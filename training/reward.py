@@ -30,7 +30,7 @@ from training.overlap import FEATURES, Floats
 from training.records import Settings
 
 CENTRING = 0.01
-HEAD_RATE = 1e-3
+HEAD_STEP = 0.3  # about what a reward moves by at a step: the head's learning rate times the size of h
 
 
 class Compared(NamedTuple):

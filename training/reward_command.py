@@ -139,7 +139,7 @@ def make(
     from training.memory import peak_bytes, reset_peak
     from training.preferences import read_preferences
     from training.records import Settings
-    from training.reward import from_the_start, margins, new_reward_model, rescale
+    from training.reward import HEAD_STEP, from_the_start, margins, new_reward_model, rescale
     from training.reward_fitting import compared, fit, fold_of, judged, pairs_of
 
     check_name(name)
@@ -148,7 +148,9 @@ def make(
     model = new_reward_model(
         folder, device or best_device(), rank=rank, seed=seed, counting=counting, words_only=words_only
     )
+    hidden = 1
     if model.network is not None:
+        hidden = int(model.network.config.hidden_size)
         max_tokens = min(max_tokens, int(model.network.config.max_position_embeddings))
     kept, rows, long = compared(found.everything, model, max_tokens, data)
     at = {one.id: number for number, one in enumerate(kept)}
@@ -163,6 +165,7 @@ def make(
         batch_tokens=batch_tokens or STEP_TOKENS[model.device.type],
         max_tokens=max_tokens,
         weight_decay=0.0,
+        head_learning_rate=HEAD_STEP / hidden,
         checks=4,
         patience=8,
         seed=seed,
