@@ -48,8 +48,8 @@ docs: setup-dev  ## Write the generated docs again
 lock:            ## Resolve the lock files again (needs uv)
 	@deploy/lock.sh
 
-bench: setup-dev  ## Run the benchmarks this machine can run
-	@$(BIN)/python -m bench all
+bench: setup-dev  ## Run the benchmarks this machine can run, and write docs/performance.md
+	@$(BIN)/python -m bench all; met=$$?; $(BIN)/python -m bench page && exit $$met
 
 clean:           ## Remove the environment
 	rm -rf $(VENV)

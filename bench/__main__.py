@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +12,18 @@ from bench.command import OUT, goal_options
 from bench.report import page
 
 PAGE = Path("docs/performance.md")
+PLOTS = "plots"  # beside the page
 
 
 class Goal(NamedTuple):
     command: str  # module:attribute
     about: str
-    needs_data: bool = False  # runs on data that is not in the repository, and takes its own options
+    needs: str = (
+        ""  # what is not in the repository; such a goal takes options of its own, and no part in `all`
+    )
 
 
+DATA = "data of yours"
 GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
@@ -30,19 +35,24 @@ GOALS = {
         "bench.goals.ann:command", "G9: approximate search: recall, speed, filters, tombstones, reload"
     ),
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
-    "retrieval": Goal("bench.retrieval:main", "nDCG@10 of each retrieval leg and of both", True),
-    "citations": Goal("bench.citations:main", "citations of generated answers against their documents", True),
+    "frameworks": Goal(
+        "bench.frameworks.command:command",
+        "G14: what LangChain, LlamaIndex, Haystack and Fewshot add to a call",
+        "a package index",
+    ),
+    "retrieval": Goal("bench.retrieval:main", "nDCG@10 of each retrieval leg and of both", DATA),
+    "citations": Goal("bench.citations:main", "citations of generated answers against their documents", DATA),
     "adapters": Goal(
-        "bench.adapters:main", "adapters under traffic: right answers, the cost of a load", True
+        "bench.adapters:main", "adapters under traffic: right answers, the cost of a load", DATA
     ),
-    "served": Goal("bench.served:main", "served equals trained: every kind against Hugging Face", True),
-    "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", True),
-    "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", True),
-    "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", True),
+    "served": Goal("bench.served:main", "served equals trained: every kind against Hugging Face", DATA),
+    "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", DATA),
+    "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", DATA),
+    "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", DATA),
     "follow_ups": Goal(
-        "bench.follow_ups:main", "searches for follow-up questions: as asked, joined, rewritten", True
+        "bench.follow_ups:main", "searches for follow-up questions: as asked, joined, rewritten", DATA
     ),
-    "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", True),
+    "few_shot": Goal("bench.few_shot:main", "nearest worked examples against random and none", DATA),
 }
 
 
@@ -77,7 +87,7 @@ def main(context: click.Context, listing: bool) -> None:
     """Measure. Exit code 0: every must is met; 1: one is missed; 2: the run is invalid."""
     if listing:
         for name, goal in GOALS.items():
-            click.echo(f"{name:<12}{goal.about}" + (" (needs data of yours)" if goal.needs_data else ""))
+            click.echo(f"{name:<12}{goal.about}" + (f" (needs {goal.needs})" if goal.needs else ""))
     elif context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -85,11 +95,11 @@ def main(context: click.Context, listing: bool) -> None:
 @main.command("all")
 @goal_options
 def every(quick: bool, out: Path, anyway: bool) -> None:
-    """Every goal that needs no data of yours."""
+    """Every goal that needs nothing but this repository and its models."""
     options = [*(["--quick"] if quick else []), "--out", str(out), *(["--anyway"] if anyway else [])]
     worst = 0
     for name, goal in GOALS.items():
-        if goal.needs_data:
+        if goal.needs:
             continue
         try:
             load(name).main(args=options, prog_name=f"bench {name}", standalone_mode=False)
@@ -102,9 +112,13 @@ def every(quick: bool, out: Path, anyway: bool) -> None:
 @click.option("--out", type=click.Path(exists=True, file_okay=False, path_type=Path), default=OUT)
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), default=PAGE, show_default=True)
 def write_page(out: Path, to: Path) -> None:
-    """Write docs/performance.md from the JSON of the last runs."""
-    found = [out / f"{name}.json" for name in GOALS]
-    to.write_text(page(json.loads(file.read_text()) for file in found if file.is_file()))
+    """Write docs/performance.md and its plots from the JSON of the last runs."""
+    found = [name for name in GOALS if (out / f"{name}.json").is_file()]
+    plots = [name for name in found if (out / f"{name}.svg").is_file()]
+    (to.parent / PLOTS).mkdir(exist_ok=True)
+    for name in plots:
+        shutil.copyfile(out / f"{name}.svg", to.parent / PLOTS / f"{name}.svg")
+    to.write_text(page([json.loads((out / f"{name}.json").read_text()) for name in found], plots))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.coverage import table
 from bench.records import Bar, Check, Plot, Result
 from bench.rounds import Interval
 
@@ -66,10 +67,19 @@ def markdown(result: Result) -> str:
     return "\n".join(lines)
 
 
-def page(results: Iterable[Mapping[str, Any]]) -> str:
-    """docs/performance.md of the results as read back from their JSON."""
-    sections = [f"{result['markdown']}\n\nAgain: `python -m bench {result['goal']}`." for result in results]
-    return "\n\n".join([PAGE_HEAD.strip(), *sections]) + "\n"
+def page(results: Iterable[Mapping[str, Any]], plots: Collection[str] = ()) -> str:
+    """docs/performance.md of the results as read back from their JSON.
+
+    `plots` are the goals whose plot lies beside the page, as `plots/<goal>.svg`.
+    """
+    known = list(results)
+    sections = []
+    for result in known:
+        goal = result["goal"]
+        shown = f"![{goal}](plots/{goal}.svg)\n\n" if goal in plots else ""
+        sections.append(f"{result['markdown']}\n\n{shown}Again: `python -m bench {goal}`.")
+    covered = table([result["goal"] for result in known])
+    return "\n\n".join([PAGE_HEAD.strip(), covered, *sections]) + "\n"
 
 
 def draw(plot: Plot, title: str, file: Path) -> None:

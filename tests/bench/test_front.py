@@ -19,7 +19,7 @@ def test_every_goal_is_listed_and_is_a_command():
         assert isinstance(load(name), click.Command)
 
 
-@pytest.mark.parametrize("name", [name for name, goal in GOALS.items() if not goal.needs_data])
+@pytest.mark.parametrize("name", [name for name, goal in GOALS.items() if not goal.needs])
 def test_goals_share_their_options(name):
     options = {option for parameter in load(name).params for option in parameter.opts}
     assert {"--quick", "--out", "--anyway"} <= options

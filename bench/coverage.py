@@ -1,0 +1,52 @@
+"""Which goal of the performance design has which command, on which machine, and which have none."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+
+class Covered(NamedTuple):
+    """One of the goals G1 to G14."""
+
+    goal: str
+    about: str
+    command: str = ""  # under `python -m bench`; none: nothing here measures it
+    card: str = ""  # what of it only a GPU machine can tell
+
+
+COVERED = (
+    Covered("G1", "time to first token that the server adds", "ttft", "bar in ms"),
+    Covered("G2", "saturated tokens a second against the bare engine", card="all of it"),
+    Covered(
+        "G3", "front-end processor time of a streamed token", "per_token", "bar in µs; against vLLM's server"
+    ),
+    Covered("G4", "what retrieval adds to the time to first token", card="bar in ms at a million chunks"),
+    Covered("G5", "goodput at limits of latency", card="all of it (`overload` tells the echo's)"),
+    Covered("G6", "share of the shareable prefix that is cached, and its gain", card="the gain"),
+    Covered("G7", "reuse of the cache of chunks that are no prefix", card="all of it; needs LMCache"),
+    Covered("G8", "exact vector search against bandwidth and a product", "scan", "the card's half of it"),
+    Covered("G9", "approximate search: recall, speed, filters, tombstones", "ann", "the card's half of it"),
+    Covered("G10", "text to searchable against the bare encoder", "ingest", "bar of 0.75"),
+    Covered("G11", "encoder arithmetic against the processor's limit", card="bar of 0.20"),
+    Covered("G12", "hybrid search against its slower leg, keywords against tantivy", "hybrid"),
+    Covered("G13", "adapters: throughput, load, stalls", "adapters", "bars at 8B"),
+    Covered(
+        "G14",
+        "non-LLM time against LangChain, LlamaIndex and Haystack",
+        "frameworks",
+        "requests a second at 1B",
+    ),
+)
+
+
+def table(measured: Collection[str]) -> str:
+    """Markdown; `measured` are the commands with figures on the page."""
+    lines = [
+        "| goal | what | command | figures here | needs a card, not run on this machine |",
+        "|---|---|---|---|---|",
+    ]
+    for goal, about, command, card in COVERED:
+        shown = f"`python -m bench {command}`" if command else "none yet"
+        lines.append(
+            f"| {goal} | {about} | {shown} | {'yes' if command in measured else 'no'} | {card or '–'} |"
+        )
+    return "\n".join(lines)

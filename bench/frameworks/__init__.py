@@ -1,0 +1,1 @@
+"""G14: what the frameworks spend around the same call of the same engine."""
