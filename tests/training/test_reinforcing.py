@@ -149,6 +149,21 @@ def test_the_loss_is_the_published_one(method):
     assert float(outside) == 1  # e^−0.5 alone
 
 
+@pytest.mark.parametrize("method", ["rloo", "grpo", "ppo"])
+def test_the_gradient_is_that_of_finite_differences(method):
+    draw = torch.Generator().manual_seed(2)
+    old, reference, returns = (torch.randn(3, 4, generator=draw, dtype=torch.float64) for _ in range(3))
+    mask = (torch.arange(4) < torch.tensor([[4], [2], [1]])).double()
+    batch = Batch([], old * mask, reference * mask, mask, torch.randn(3, 4, generator=draw).double(), returns)
+    course = Course(method=method, most_tokens=4)
+    near = (old + 0.1 * torch.randn(3, 4, generator=draw).double()) * mask  # within and outside of the range
+    values = torch.randn(3, 4, generator=draw).double()
+    torch.autograd.gradcheck(
+        lambda logps, said: loss_of(logps, said, batch, [0, 1, 2], course)[0],
+        (near.requires_grad_(), values.requires_grad_()),
+    )
+
+
 def test_the_first_step_of_rloo_is_reinforce(policy):
     """The gradient of the clipped ratio at the drawn policy is that of −A Σ ln π."""
     rows = [Rollout(0, (9, 10), (11, 12, 2), True), Rollout(0, (9, 10), (14, 2), True)]
