@@ -44,6 +44,7 @@ PROMPTS = (
 )
 STAYING = ("lora-0", "lora-1", "lora-2", "soft-0", "soft-1", "soft-2", "prefix-0")
 OPERATORS = 5  # each moves an alias of its own between two versions
+START_SECONDS = 900.0  # with LoRA on a busy machine
 WARM = 10  # warm requests that are timed
 KNOBS = {
     "FEWSHOT_ENGINE_CONTEXT": "512",
@@ -69,7 +70,7 @@ def main(model: str, requests: int, cycles: int, tokens: int, loads: int) -> Non
     with tempfile.TemporaryDirectory(prefix="fewshot-adapters-") as place:
         write_folders(folder, Path(place, "inbox"), turning=max(loads, 2 * OPERATORS))
         knobs = KNOBS | {"FEWSHOT_DATA_DIR": place, "FEWSHOT_ENGINE_MODEL": str(folder)}
-        with fewshot_server(knobs) as (pid, port):
+        with fewshot_server(knobs, start_seconds=START_SECONDS) as (pid, port):
             found = asyncio.run(measure(f"http://127.0.0.1:{port}", pid, requests, cycles, tokens, loads))
     print(json.dumps(found, indent=1))
     bars = (

@@ -95,7 +95,7 @@ def main(
             wanted[kind] = kept_answers(file, folder, adapter, asked, tokens)
             print(f"reference: {kind or 'the base'}", file=sys.stderr)
         knobs = KNOBS | {"FEWSHOT_DATA_DIR": str(place), "FEWSHOT_ENGINE_MODEL": str(folder)}
-        with fewshot_server(knobs) as (_, port):
+        with fewshot_server(knobs, start_seconds=900.0) as (_, port):
             found = asyncio.run(measure(f"http://127.0.0.1:{port}/v1/", made, wanted, asked, tokens))
     print(table(found))
     good = all(row.equal == row.answers and row.largest <= MOST for row in found)

@@ -63,8 +63,9 @@ def fewshot_server(
     *options: str,
     python: Sequence[str] = (sys.executable,),
     checkout: Path | None = None,
+    start_seconds: float = START_SECONDS,
 ) -> Iterator[tuple[int, int]]:
-    """`fewshot serve` with its options on a free port, ready: its process id and port.
+    """`fewshot serve` with its options on a free port, ready within `start_seconds`: its process id and port.
 
     `settings` are environment variables, FEWSHOT_DATA_DIR among them. Raises ServerFailed.
     """
@@ -72,7 +73,7 @@ def fewshot_server(
     command = [*python, "-m", "server.cli", "serve", "--port", "0", *options]
     with process(command, {**os.environ, **settings}, Path(data, "server.log"), checkout) as (child, log):
         port = int(_said(r"http://[^/\s]+:(\d+)/v1", child, log))
-        _until_ready(f"http://127.0.0.1:{port}/ready", child, log)
+        _until_ready(f"http://127.0.0.1:{port}/ready", child, log, start_seconds)
         yield child.pid, port
 
 
@@ -101,8 +102,10 @@ def _said(pattern: str, child: "subprocess.Popen[bytes]", log: Path) -> str:
     return found[1]
 
 
-def _until_ready(url: str, child: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _until_ready(
+    url: str, child: "subprocess.Popen[bytes]", log: Path, seconds: float = START_SECONDS
+) -> None:
+    deadline = time.monotonic() + seconds
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):
