@@ -51,7 +51,11 @@ def _network(model: Path, adapter: Path | None) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from training import bottlenecks
+
     loading: Any = AutoModelForCausalLM
+    if adapter is not None and (adapter / bottlenecks.FILE).is_file():
+        return bottlenecks.load(_network(model, None), adapter)
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         return loading.from_pretrained(str(adapter), local_files_only=True, dtype=torch.float32)
     base = loading.from_pretrained(str(model), local_files_only=True, dtype=torch.float32)

@@ -41,9 +41,10 @@ KINDS: Mapping[str, Sequence[str]] = {
     "soft-prompt": ("soft-prompt", "--tokens", "16"),
     "prefix": ("prefix", "--tokens", "32"),
     "ia3": ("ia3", "--learning-rate", "0.05"),
+    "bottleneck": ("bottleneck", "--rank", "16", "--learning-rate", "0.005"),
     "full": ("full", "--learning-rate", "0.0001"),
 }
-WHOLE = ("ia3", "full")  # each with an engine of its own, one at a time
+WHOLE = ("ia3", "bottleneck", "full")  # each with an engine of its own, one at a time
 KNOBS = {
     "FEWSHOT_ENGINE_CONTEXT": "512",
     "FEWSHOT_ENGINE_KV_CACHE_BYTES": str(2**28),

@@ -25,7 +25,7 @@ SPECIAL_TEXT = {token: text for text, token in SPECIAL.items()}
 class EchoAdapters:
     """Holds adapters by name alone; each begins its answers with its reference in brackets."""
 
-    kinds = frozenset({"lora", "soft-prompt", "prefix", "full", "delta", "ia3"})
+    kinds = frozenset({"lora", "soft-prompt", "prefix", "full", "delta", "ia3", "bottleneck"})
 
     def __init__(self) -> None:
         self._held: dict[str, Loadable] = {}

@@ -10,7 +10,7 @@ class Loadable:
 
     reference: str  # name@version, which is also what the engine calls it
     number: int  # from 1, of this version alone, for ever
-    kind: str  # lora | soft-prompt | prefix | full | delta | ia3
+    kind: str  # lora | soft-prompt | prefix | full | delta | ia3 | bottleneck
     folder: Path
     length: int  # rank of a LoRA; tokens of a soft prompt or prefix; else 0
 

@@ -14,20 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training import bottlenecks
 from training.batching import Lengths, plan, width
 from training.dialogues import Encoded
 from training.errors import BaseRefused, ExtraMissing
 from training.inputs import FORWARD_TOKENS, casting
 from training.records import Settings
 
-RATES = {"lora": 2e-4, "rslora": 2e-4, "soft-prompt": 2e-2, "prefix": 1e-2, "ia3": 5e-3, "full": 2e-5}
+RATES = {"lora": 2e-4, "rslora": 2e-4, "soft-prompt": 2e-2, "prefix": 1e-2, "ia3": 5e-3, "full": 2e-5,
+         "bottleneck": 1e-3}  # fmt: skip
 SCALED = ("k_proj", "v_proj", "down_proj")  # keys, values, and what enters the last layer (arXiv 2205.05638)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 IGNORED = -100  # what cross entropy leaves out
 
 
 def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, seed: int) -> tuple[Any, Any]:
-    """(model in float32, tokenizer); of peft, but for "full". Raises BaseRefused, ExtraMissing."""
+    """(model in float32, tokenizer): of peft, but for "full" and "bottleneck".
+
+    Raises BaseRefused, ExtraMissing.
+    """
     try:
         import peft
     except ImportError as problem:
@@ -48,6 +53,8 @@ def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, s
     torch.manual_seed(seed)
     if method == "full":
         return base.requires_grad_(True).to(device), tokenizer
+    if method == "bottleneck":
+        return bottlenecks.insert(base, rank).to(device), tokenizer
     task = peft.TaskType.CAUSAL_LM
     found = {name.rsplit(".", 1)[-1] for name, _ in base.named_modules()}
     config: Any
@@ -89,9 +96,12 @@ def trainable(model: Any) -> int:
 
 
 def save(model: Any, folder: Path) -> None:
-    """As peft saves an adapter, or transformers a model; safetensors, and no path of this machine."""
+    """Safetensors as peft, transformers or `bottlenecks` save them, with no path of this machine."""
     if hasattr(model, "peft_config"):
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        return
+    if hasattr(model, "adapters"):
+        bottlenecks.save(model, folder)
         return
     model.save_pretrained(str(folder))
     (folder / "generation_config.json").unlink(missing_ok=True)  # the base's own stays in force

@@ -20,6 +20,7 @@ METHODS = {
     "lora": "Low-rank updates of the linear layers.",
     "rslora": "The same, scaled for high ranks.",
     "ia3": "Vectors that scale keys, values and inner activations.",
+    "bottleneck": "Small networks after each block (--rank: their width); served by an engine of its own.",
     "full": "All weights: the largest artefact, served by an engine of its own.",
     "soft-prompt": "Vectors before the prompt.",
     "prefix": "Keys and values before the prompt, in every layer.",
@@ -41,7 +42,13 @@ OPTIONS = (
         type=click.Path(path_type=Path, file_okay=False),
         help="Folder of adapters; default: where `fewshot adapters` looks.",
     ),
-    click.option("--rank", type=click.IntRange(1, 512), default=8, show_default=True, help="Of a LoRA."),
+    click.option(
+        "--rank",
+        type=click.IntRange(1, 512),
+        default=8,
+        show_default=True,
+        help="Of a LoRA; width of bottleneck.",
+    ),
     click.option(
         "--tokens",
         type=click.IntRange(1, 512),

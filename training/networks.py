@@ -50,6 +50,15 @@ class Bottleneck(nn.Module):
         return out
 
 
+def behind(adapter: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
+    """A hook that puts the adapter behind what a block gives."""
+
+    def hook(module: nn.Module, args: Any, out: Any) -> Any:
+        return (adapter(out[0]), *out[1:]) if isinstance(out, tuple) else adapter(out)
+
+    return hook
+
+
 @dataclass(slots=True)
 class Network:
     """What the trainer needs: learned tensors by name, a forward pass, from which block it starts."""
@@ -140,14 +149,8 @@ def _bottleneck(backbone: Backbone, head: nn.Module, pooling: Pooling, width: in
     adapters = nn.ModuleList(Bottleneck(backbone.hidden, width) for _ in range(backbone.depth))
     adapters.to(backbone.device)
 
-    def after(adapter: nn.Module) -> Callable[[nn.Module, Any, Any], Any]:
-        def hook(module: nn.Module, args: Any, out: Any) -> Any:
-            return (adapter(out[0]), *out[1:]) if isinstance(out, tuple) else adapter(out)
-
-        return hook
-
     handles = [
-        block.register_forward_hook(after(adapter))
+        block.register_forward_hook(behind(adapter))
         for block, adapter in zip(backbone.blocks, adapters, strict=True)
     ]
 

@@ -36,13 +36,12 @@ from server.adapters.records import Artefact, Base, Kind
 from server.errors import InvalidValue, NotFound, UnsupportedAdapterKind
 
 HOW_ELSE = {  # of kinds that no path of this server takes live
-    "bottleneck": "its nonlinearity cannot be merged; train a LoRA instead",
     "features": "classifiers on features answer through /v1/classify, not as a language model",
     "reward": "reward models are used inside training",
     "lora-classifier": "it needs a pooling engine; train a LoRA on the label words instead",
 }
 BESIDE = frozenset({"lora", "soft-prompt", "prefix"})  # the base's own weights stay
-WHOLE = frozenset({"ia3", "delta", "full"})  # the engine needs a copy of the base with other weights
+WHOLE = frozenset({"ia3", "delta", "full", "bottleneck"})  # each needs an engine of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +165,9 @@ class Intake:
         file = folder / weights
         if kind == "delta":
             whole.check_delta(file, self.base)
+            return 0
+        if kind == "bottleneck":
+            whole.check_bottleneck(file, self.base)
             return 0
         if kind in ("lora", "ia3") and (config is None or weights != WEIGHTS[0]):
             raise InvalidValue(

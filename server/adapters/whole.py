@@ -1,4 +1,4 @@
-"""What changes the base's own weights: (IA)³ vectors, some tensors, or all of them; held against the base."""
+"""What needs an engine of its own: (IA)³ vectors, bottlenecks, some tensors or all; held against the base."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from server.errors import InvalidValue
 
 IA3_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.ia3_l")
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
-HEAD = "lm_head.weight"
+HEAD, DOWN = "lm_head.weight", "adapters.0.down.weight"
 LARGEST = 2**20  # bytes of a config
 # Of how a model was saved or is run, not of what it computes.
 IDLE = frozenset(
@@ -49,6 +49,24 @@ def check_delta(file: Path, base: Base) -> None:
     """Some of the base's tensors, changed. Raises InvalidValue."""
     tensors = read_header(file)
     _check_shapes(file, tensors, base)
+    check_finite(file, tensors)
+
+
+def check_bottleneck(file: Path, base: Base) -> None:
+    """`adapters.N.down` (width, hidden) and `.up` (hidden, width) of every layer N. Raises InvalidValue."""
+    tensors = read_header(file)
+    width = tensors[DOWN].shape[0] if DOWN in tensors and tensors[DOWN].shape else 0
+    wanted = {"down.weight": (width, base.hidden), "down.bias": (width,), "up.weight": (base.hidden, width),
+              "up.bias": (base.hidden,)}  # fmt: skip
+    shapes = {
+        f"adapters.{layer}.{name}": shape for layer in range(base.layers) for name, shape in wanted.items()
+    }
+    for name in sorted({*shapes, *tensors}):
+        if name not in tensors or name not in shapes:
+            why = "is missing" if name in shapes else "is no tensor of a bottleneck adapter of this base"
+            raise refused(file, f"{name[:150]!r} {why}; it has {base.layers} layers")
+        if tensors[name].shape != shapes[name]:
+            raise refused(file, f"{name!r} has the shape {tensors[name].shape}, not {shapes[name]}")
     check_finite(file, tensors)
 
 

@@ -7,6 +7,7 @@ bank          who has which of those rows
 adapters      LoRA, soft prompts and prefixes: loaded, held, dropped
 merging       a copy of the model with other weights
 engines       engines beside the first, for such copies
+bottleneck    adapters after the blocks of such an engine
 selftest      proof at the start that LoRA requests do not touch others
 worker        what runs inside vLLM's workers; guard and prefix are parts of it
 tokenizer     text → ids through the model's own chat template

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from server.errors import AdapterInUse, InvalidValue
 from server.loadables import Loadable
-from server.vllm_decoder.merging import merged, weight_bytes
+from server.vllm_decoder.merging import TENSORS, merged, weight_bytes
 from server.vllm_decoder.options import EngineOptions
 from server.vllm_decoder.starting import GIB, in_thread, start
 
 log = logging.getLogger("fewshot.adapters")
-KINDS = frozenset({"full", "delta", "ia3"})
+KINDS = frozenset({"full", "delta", "ia3", "bottleneck"})
 BESIDES = GIB  # what an engine's process takes besides weights and cache; 0.65 GiB when measured
 
 
@@ -89,8 +89,25 @@ class Engines:
                 raise InvalidValue(
                     f"no engine starts with {adapter.reference}; the server's log says why", param="id"
                 ) from problem
+            if adapter.kind == "bottleneck":
+                await self._inserted(adapter, engine)
             self._running[adapter.reference] = engine
             return engine
+
+    async def _inserted(self, adapter: Loadable, engine: Any) -> None:
+        """Raises InvalidValue where the model's blocks are not known; then the engine is closed."""
+        try:
+            await engine.collective_rpc("insert_bottlenecks", args=(str(adapter.folder / TENSORS),))
+        except BaseException as problem:
+            await shut(engine)
+            if not isinstance(problem, Exception):
+                raise
+            log.error("adapters: no bottlenecks for %s: %s", adapter.reference, problem)
+            raise InvalidValue(
+                f"the engine refuses {adapter.reference}: bottleneck adapters are served on models of the "
+                "families Llama, Mistral, Qwen 2 and 3",
+                param="id",
+            ) from problem
 
     def _begun(self, adapter: Loadable, room: Room) -> Any:
         """Blocks. Raises AdapterInUse when the memory that is free does not do."""
@@ -104,6 +121,8 @@ class Engines:
                 param="id",
             )
         with merged(base, adapter, self._cache) as folder:
+            # Hooks are not run by compiled code or replayed graphs.
+            hooked: dict[str, Any] = {"hooked": True, "eager": True} if adapter.kind == "bottleneck" else {}
             return self._begin(
                 replace(
                     self._options,
@@ -115,6 +134,7 @@ class Engines:
                     prefix_rows=0,
                     full_models=0,
                     metrics=False,
+                    **hooked,
                 )
             )
 

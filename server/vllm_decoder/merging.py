@@ -47,6 +47,9 @@ def _write(base: Path, adapter: Loadable, folder: Path) -> None:
     if adapter.kind == "full":
         for file in sorted(adapter.folder.glob("model*.safetensors")):
             link(file, folder / file.name)
+    elif adapter.kind == "bottleneck":  # stands beside the weights, which stay
+        for file in weights:
+            link(file, folder / file.name)
     else:
         changes = _changes(adapter)
         for file in weights:

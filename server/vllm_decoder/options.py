@@ -26,6 +26,7 @@ class EngineOptions:
     full_models: int = 0  # engines beside this one, for models with weights of their own
     full_kv_cache_bytes: int = 2**30  # of each of them
     merged_cache: str = ""  # folder for copies of the model with other weights
+    hooked: bool = False  # blocks get hooks, which compiled code would not run
     metrics: bool = True  # vLLM's own: of one engine of a process, for a second one takes their place
     guard_lora: bool = True  # off only to prove that the self-test finds the fault
 
@@ -36,7 +37,7 @@ class EngineOptions:
     @property
     def extended(self) -> bool:
         """Whether the workers need our methods."""
-        return bool(self.max_loras or self.reserved_rows or self.full_models)
+        return bool(self.max_loras or self.reserved_rows or self.full_models or self.hooked)
 
     @property
     def reserved_rows(self) -> int:

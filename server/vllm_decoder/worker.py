@@ -6,7 +6,7 @@ Strings and numbers go in and out: anything else would need vLLM's insecure seri
 from typing import Any
 
 from indexer.machine import free_memory_bytes, memory_bytes
-from server.vllm_decoder import guard, prefix
+from server.vllm_decoder import bottleneck, guard, prefix
 
 
 class AdapterWorker:
@@ -46,6 +46,10 @@ class AdapterWorker:
         # In place: captured CUDA graphs keep their pointer.
         weight[at : at + last - first].copy_(vectors[first - start : last - start].to(weight.dtype))
         return int(last - first)
+
+    def insert_bottlenecks(self, path: str) -> int:
+        """Bottleneck adapters after all blocks, for every request; how many."""
+        return bottleneck.insert(self.model_runner.get_model(), path)
 
     def mask_soft_rows(self, first: int) -> bool:
         """Never let ids from `first` on be generated: their rows hold soft prompts, or zeros."""

@@ -75,17 +75,25 @@ def hf_answers(
         network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         if adapter is not None:
             network = PeftModel.from_pretrained(network, adapter)
-        network.eval()
-        answers = []
-        for prompt in prompts:
-            ids, steps = list(prompt), []
-            for _ in range(tokens):
-                with torch.no_grad():
-                    logits = network(input_ids=torch.tensor([ids])).logits[0, -1]
-                best = torch.log_softmax(logits.float(), -1).topk(20)
-                steps.append(dict(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
-                ids.append(best.indices[0].item())
-            answers.append((ids[len(prompt) :], steps))
+        return greedy(network.eval(), prompts, tokens)
+
+
+def greedy(
+    network: Any, prompts: list[list[int]], tokens: int
+) -> list[tuple[list[int], list[dict[int, float]]]]:
+    """As `hf_answers`, of a network that is there already."""
+    import torch
+
+    answers = []
+    for prompt in prompts:
+        ids, steps = list(prompt), []
+        for _ in range(tokens):
+            with torch.no_grad():
+                logits = network(input_ids=torch.tensor([ids])).logits[0, -1]
+            best = torch.log_softmax(logits.float(), -1).topk(20)
+            steps.append(dict(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
+            ids.append(best.indices[0].item())
+        answers.append((ids[len(prompt) :], steps))
     return answers
 
 

@@ -274,7 +274,7 @@ def test_manifests_that_do_not_fit_their_files_or_base_are_refused(intake, tmp_p
     assert everything(intake.root) == []
 
 
-@pytest.mark.parametrize("kind", ["bottleneck", "features", "reward", "lora-classifier", "banana"])
+@pytest.mark.parametrize("kind", ["features", "reward", "lora-classifier", "banana"])
 def test_kinds_that_do_not_go_live_say_what_to_do(intake, tmp_path, kind):
     with pytest.raises(UnsupportedAdapterKind, match="none of" if kind == "banana" else "cannot be loaded"):
         intake.from_folder(write_manifest(write_lora(tmp_path / "k"), "m", kind))

@@ -12,7 +12,8 @@ from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
 from server.loadables import Loadable
 from server.records import Limits
 from server.vllm_decoder import EngineOptions, VllmDecoder
-from tests.server.adapters.reference import hf_answers, length_of, make_adapter, write_llama
+from tests.server.adapters.reference import greedy, hf_answers, length_of, make_adapter, write_llama
+from training import bottlenecks
 
 # vLLM and what it imports warn of their own affairs, in this process too.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]
@@ -117,8 +118,18 @@ def whole(made, tmp_path_factory):
         target_modules=["k_proj", "v_proj", "down_proj"],
         feedforward_modules=["down_proj"],
     )
-    found = {"ia3": ("ia3", make_adapter(model, folder / "ia3", ia3, seed=4, scale=1.5))}
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    torch.manual_seed(6)
+    for one in bottlenecks.insert(network, 8).adapters.parameters():
+        one.data = 0.3 * torch.randn_like(one)
+    (folder / "neck").mkdir()
+    bottlenecks.save(network, folder / "neck")
+    found = {
+        "neck": ("bottleneck", folder / "neck"),
+        "ia3": ("ia3", make_adapter(model, folder / "ia3", ia3, seed=4, scale=1.5)),
+    }
     wanted = {"ia3": hf_answers(model, folder / "ia3", PROMPTS, TOKENS)}
+    wanted["neck"] = greedy(network.eval(), PROMPTS, TOKENS)
     for name, seed in (("full1", 1), ("full2", 2)):
         network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         torch.manual_seed(seed)
@@ -226,12 +237,15 @@ def test_models_with_weights_of_their_own_answer_beside_the_base_and_its_adapter
                 await say(decoder, 0, "full1", "gone")
             await bring("full2", 4)
             await all_of("full2", "ia3", None, "lora0")
+            await host.unload("ia3")
+            await bring("neck", 5)
+            await all_of("full2", "neck", None, "lora0")
             dead = host.held("full2").engine
             dead.engine_core.resources.engine_manager.processes[0].kill()
             with pytest.raises(EngineUnavailable):
                 await say(decoder, 0, "full2", "dying")
             assert host.lost() == {"full2"}
-            await all_of("ia3", None, "lora0")
+            await all_of("neck", None, "lora0")
         finally:
             await decoder.close()
         assert list((tmp_path / "merged").iterdir()) == []

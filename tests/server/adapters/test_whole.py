@@ -123,6 +123,33 @@ def test_vectors_that_do_not_fit_are_refused(intake, tmp_path, change, why):
         intake.from_folder(write_peft(tmp_path / "more", vectors(), saved), name="bad")
 
 
+def bottlenecks(width=3, layers=1, **change):
+    return {
+        f"adapters.{layer}.{name}": np.ones(shape, np.float32)
+        for layer in range(layers)
+        for name, shape in {"down.weight": (width, 8), "down.bias": (width,), "up.weight": (8, width),
+                            "up.bias": (8,), **change}.items()
+        if shape
+    }  # fmt: skip
+
+
+def test_bottlenecks_stand_after_every_block_of_the_base_or_are_refused(intake, tmp_path):
+    def kept(name, tensors):
+        (tmp_path / name).mkdir()
+        save_file(tensors, tmp_path / name / "weights.safetensors")
+        return intake.from_folder(write_manifest(tmp_path / name, "neck", "bottleneck"))
+
+    assert kept("good", bottlenecks()).kind == "bottleneck"
+    for name, tensors, why in (
+        ("deep", bottlenecks(layers=2), "no tensor of a bottleneck adapter of this base"),
+        ("wide", bottlenecks(**{"up.weight": (9, 3)}), r"has the shape \(9, 3\), not \(8, 3\)"),
+        ("half", bottlenecks(**{"up.bias": ()}), "is missing"),
+        ("mad", bottlenecks() | {"adapters.0.up.bias": np.full(8, np.nan, np.float32)}, "NaN"),
+    ):
+        with pytest.raises(InvalidValue, match=why):
+            kept(name, tensors)
+
+
 def loadable(kind, folder, reference="mine@0123456789ab"):
     return Loadable(reference=reference, number=1, kind=kind, folder=folder, length=0)
 
