@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from server.errors import AdapterInUse, InvalidValue
+from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
 from server.loadables import Loadable
 from server.vllm_decoder.merging import TENSORS, merged, weight_bytes
 from server.vllm_decoder.options import EngineOptions
@@ -47,6 +47,7 @@ class Engines:
         self._cache = Path(options.merged_cache)
         self._starting = asyncio.Lock()  # one at a time: each must see what memory the last one took
         self._running: dict[str, Any] = {}
+        self._closed = False
         self._closing: asyncio.Future[None] | None = None
 
     async def load(self, adapter: Loadable) -> Any:
@@ -68,6 +69,8 @@ class Engines:
         return frozenset(reference for reference, engine in self._running.items() if engine.errored)
 
     async def close(self) -> None:
+        """What is still starting is closed when it has started."""
+        self._closed = True
         for reference in list(self._running):
             await self.unload(reference)
 
@@ -89,6 +92,9 @@ class Engines:
                 raise InvalidValue(
                     f"no engine starts with {adapter.reference}; the server's log says why", param="id"
                 ) from problem
+            if self._closed:
+                await shut(engine)
+                raise EngineUnavailable("the server is closing", retry_after_seconds=30)
             if adapter.kind == "bottleneck":
                 await self._inserted(adapter, engine)
             self._running[adapter.reference] = engine

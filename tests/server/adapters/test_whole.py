@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from server.adapters.intake import Bounds, Intake
 from server.adapters.records import Base
-from server.errors import AdapterInUse, InvalidValue
+from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
 from server.loadables import Loadable
 from server.vllm_decoder.engines import GIB, Engines, Room
 from server.vllm_decoder.merging import merged
@@ -307,3 +307,28 @@ def test_a_delta_changes_its_own_tensors_alone(made, tmp_path):
         new = load_file(copy / "model.safetensors")
     assert (new[name] == weights(4)[name]).all()
     assert all((new[other] == weights()[other]).all() for other in SHAPES if other != name)
+
+
+def test_an_engine_that_starts_while_all_are_closed_is_closed_too(made, tmp_path):
+    base, mine = made
+    begun, go = asyncio.Event(), threading.Event()
+    engine = Engine()
+
+    async def run():
+        loop = asyncio.get_running_loop()
+
+        def begin(_):
+            loop.call_soon_threadsafe(begun.set)
+            go.wait(10)
+            return engine
+
+        host = engines(base, tmp_path, begin=begin)
+        asked = asyncio.create_task(host.load(loadable("full", mine)))
+        await begun.wait()
+        await host.close()
+        go.set()
+        with pytest.raises(EngineUnavailable, match="closing"):
+            await asked
+        assert engine.down
+
+    asyncio.run(run())
