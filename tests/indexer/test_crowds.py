@@ -26,8 +26,8 @@ from tests.indexer.conftest import Watching
 
 ROWS = 12
 PUBLICATIONS = [pytest.param(8), pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
-SECONDS = [pytest.param(2), pytest.param(120, marks=pytest.mark.slow)]
-SIZES = [pytest.param(1500), pytest.param(50_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+SECONDS = [pytest.param(1), pytest.param(120, marks=pytest.mark.slow)]
+SIZES = [pytest.param(600), pytest.param(50_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
 def version(number):

@@ -10,10 +10,10 @@ from tests.server.leaving import seconds_until
 from tests.server.test_slow_clients import asked, connect
 
 ASK = {"model": "echo", "messages": [{"role": "user", "content": "All work and no play"}]}
-LATE_SECONDS = 3.0  # a busy machine's, on top of the deadline: none would take as long as the answer
+LATE_SECONDS = 15.0  # a busy machine's, on top of the deadline: none would take as long as the answer
 PLACES = {
-    "queue": {"first_seconds": 4},
-    "prefill": {"first_seconds": 4},
+    "queue": {"interval_seconds": 2},
+    "prefill": {},
     "decoding": {"interval_seconds": 2},
     "stream": {"interval_seconds": 2},
 }
@@ -25,9 +25,11 @@ def test_the_deadline_ends_it_and_frees_its_place(serve, place, deadline):
     one = Admission(running=1, queue=4, deadline_seconds=60)
     with serve(admission=one, **PLACES[place]) as running, httpx.Client(base_url=running.url) as client:
         stream = place == "stream"
+        if place == "prefill":
+            running.decoder._first_seconds = 60  # only now: the start waits for a first token too
         if place == "queue":  # somebody else has the place
             other = running.clients.enter_context(connect(running.url))
-            other.sendall(asked("Hello"))
+            other.sendall(asked("x" * 40))
             assert seconds_until(lambda: running.decoder.running == 1, 20) < 20
         began = time.monotonic()
         headers = {"x-request-timeout": str(deadline)}

