@@ -1,6 +1,6 @@
 """`python -m bench.reading PACK OUT`: questions about passages → train, valid and test for `fewshot ladder`.
 
-PACK holds `corpus.jsonl` {id, title, text} and `dev/qa.jsonl` {id, question, answers, doc_ids}, as the packs of
+PACK holds `corpus.jsonl` {id, title, text} and `dev/qa.jsonl` {id, question, answers, doc_ids}, as packs of
 answers do. Documents of one title stay together, so that no passage is both learned from and asked about.
 """
 
