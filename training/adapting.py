@@ -111,7 +111,9 @@ class Adapter:
     """A `training.loop.Learner` of answers; its score is the mean ln p of a validation token.
 
     With two answers a row (chosen, rejected) it learns by direct preference optimisation (arXiv 2305.18290)
-    with the model as it starts for reference; the score then is the share of validation pairs told right.
+    with the model as it starts for reference; the score then is the mean ln σ of a validation pair's
+    margin, and `told_right` the share of pairs whose margin is above 0: on few pairs that share is 1 after a
+    step or two, and would keep a model that has learned nothing yet.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Adapter:
         self._valid_lengths: Lengths = np.array(
             [sum(len(row.prompt) + len(one) for one in row.answers) for row in valid]
         )
+        self.told_right: float | None = None  # of pairs, by the newest score
         self._reference = self._reference_scores(rows) if self._pairs else None
         self._valid_reference = self._reference_scores(valid) if self._pairs else None
 
@@ -149,7 +152,7 @@ class Adapter:
         return -torch.nn.functional.logsigmoid(self._margins(rows, self._reference[list(at)])).mean()
 
     def score(self) -> float:
-        total, count = 0.0, 0.0
+        total, count, right = 0.0, 0.0, 0
         with torch.no_grad():
             for at in plan(self._valid_lengths, FORWARD_TOKENS[self.device.type] // 4, 64, None):
                 rows = [self._valid[one] for one in at]
@@ -158,7 +161,9 @@ class Adapter:
                     total, count = total + float(logps.sum()), count + float(tokens.sum())
                 else:
                     margins = self._margins(rows, self._valid_reference[list(at)])
-                    total, count = total + float((margins > 0).float().sum()), count + len(rows)
+                    total += float(torch.nn.functional.logsigmoid(margins.float()).sum())
+                    right, count = right + int((margins > 0).sum()), count + len(rows)
+        self.told_right = right / count if self._pairs else None
         return total / count
 
     def _margins(self, rows: Sequence[Encoded], reference: Tensor) -> Tensor:

@@ -195,10 +195,15 @@ def make(
     before = learner.score()
     began = time.monotonic()
     done = learn(learner, settings, say=lambda now: say(progress(now)), checkpoint=resume)
+    if method == "dpo":
+        learner.score()  # of the state that was kept
     report = {
         "score_before": before,
         "score": done.valid,
-        "scored": "share of pairs told right" if method == "dpo" else "mean ln p of a validation token",
+        "pairs_told_right": learner.told_right,
+        "scored": "mean ln σ of a validation pair's margin"
+        if method == "dpo"
+        else "mean ln p of a validation token",
         "curve": done.curve,
         "stopped": done.stopped,
         "train_seconds": done.seconds,
@@ -209,7 +214,11 @@ def make(
         "valid_rows": len(valid),
         "too_long": long + long_valid,
     }
-    say(f"validation {before:.4f} → {done.valid:.4f} ({report['scored']}), {done.seconds:.0f} s of training")
+    told = "" if learner.told_right is None else f", {learner.told_right:.0%} of the pairs told right"
+    say(
+        f"validation {before:.4f} → {done.valid:.4f} ({report['scored']}{told}), "
+        f"{done.seconds:.0f} s of training"
+    )
     made = publish(
         out,
         name,
