@@ -96,7 +96,8 @@ class AnswerLadder:
 
     @cached_property
     def _base(self) -> tuple[Any, Any]:
-        return base_of(self._folders["decoder"], self._order.device)
+        device = "cpu" if self._order.only_made else self._order.device  # a report needs no card
+        return base_of(self._folders["decoder"], device)
 
     @cached_property
     def _asker(self) -> Asker:

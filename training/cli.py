@@ -198,5 +198,6 @@ def machine(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name()}, bfloat16"
+        here = torch.cuda.is_available()  # or a report is made of runs from another machine
+        return f"{torch.cuda.get_device_name() if here else 'a card elsewhere'}, bfloat16"
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, float32"

@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from server.orphan import OWNER
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
@@ -61,3 +63,4 @@ def set_environment(options: EngineOptions) -> None:
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    os.environ[OWNER] = str(os.getpid())
