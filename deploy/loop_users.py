@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -56,7 +56,10 @@ class Answered(NamedTuple):
 
 
 def read_cases(path: Path) -> list[Case]:
-    """The questions of a JSONL file, each once. Raises DataRefused."""
+    """The questions of a JSONL file, each once, with the answers of all its rows.
+
+    Rows whose correction is empty are left out. Raises DataRefused.
+    """
     if not path.is_file():
         raise DataRefused(
             f"there is no file {path}: JSON lines with a question, a correction (or chosen) and answers, "
@@ -70,12 +73,19 @@ def read_cases(path: Path) -> list[Case]:
             row = json.loads(line)
         except ValueError:
             raise DataRefused(f"{path}, line {number}: not JSON") from None
-        case = _case(row if isinstance(row, dict) else {})
+        row = row if isinstance(row, dict) else {}
+        if isinstance(row.get("question"), str) and any(
+            row.get(name, 0) in ("", None) for name in CORRECTION
+        ):
+            continue
+        case = _case(row)
         if case is None:
             raise DataRefused(
                 f"{path}, line {number}: needs a question and one of {', '.join(CORRECTION)}, all texts"
             )
-        found.setdefault(same_text(case.question), case)
+        before = found.setdefault(same_text(case.question), case)
+        answers = tuple(dict.fromkeys((*before.answers, *case.answers)))
+        found[same_text(case.question)] = replace(before, answers=answers)
     if len(found) < LEAST:
         raise DataRefused(
             f"{path} has {len(found)} questions; {LEAST} are the least to train, judge and serve"

@@ -119,6 +119,17 @@ def test_the_sample_is_parted_without_a_question_in_two_parts():
     assert parts == part(list(reversed(read_cases(SAMPLE))))
 
 
+def test_rows_of_one_question_count_together_and_empty_corrections_are_left_out(tmp_path):
+    path = tmp_path / "data.jsonl"
+    rows = [{"question": f"Number {at}?", "chosen": f"It is {at}."} for at in range(30)]
+    rows += [{"question": "number 3", "chosen": "Three."}, {"question": "Another?", "corrected": ""}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    cases = {case.question: case for case in read_cases(path)}
+    assert len(cases) == 30
+    assert cases["Number 3?"].answers == ("It is 3.", "Three.")
+    assert cases["Number 3?"].correction == "It is 3."
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
