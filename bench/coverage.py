@@ -16,9 +16,7 @@ class Covered(NamedTuple):
 COVERED = (
     Covered("G1", "time to first token that the server adds", "ttft", "bar in ms"),
     Covered("G2", "saturated tokens a second against the bare engine", card="all of it"),
-    Covered(
-        "G3", "front-end processor time of a streamed token", "per_token", "bar in µs; against vLLM's server"
-    ),
+    Covered("G3", "front-end processor time of a streamed token", "per_token", "bar in µs"),
     Covered("G4", "what retrieval adds to the time to first token", card="bar in ms at a million chunks"),
     Covered("G5", "goodput at limits of latency", card="all of it (`overload` tells the echo's)"),
     Covered("G6", "share of the shareable prefix that is cached, and its gain", card="the gain"),

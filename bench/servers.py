@@ -72,7 +72,7 @@ def fewshot_server(
     data = settings["FEWSHOT_DATA_DIR"]
     command = [*python, "-m", "server.cli", "serve", "--port", "0", *options]
     with process(command, {**os.environ, **settings}, Path(data, "server.log"), checkout) as (child, log):
-        port = int(_said(r"http://[^/\s]+:(\d+)/v1", child, log))
+        port = int(awaited(r"http://[^/\s]+:(\d+)/v1", child, log))
         _until_ready(f"http://127.0.0.1:{port}/ready", child, log, start_seconds)
         yield child.pid, port
 
@@ -95,7 +95,16 @@ def process(
             child.wait()
 
 
-def _said(pattern: str, child: "subprocess.Popen[bytes]", log: Path) -> str:
+@contextmanager
+def python_process(arguments: Sequence[str], log: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """This interpreter with the arguments, its output in `log`, unbuffered."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with process([sys.executable, *arguments], environment, log) as running:
+        yield running
+
+
+def awaited(pattern: str, child: "subprocess.Popen[bytes]", log: Path) -> str:
+    """The first group of the pattern, once the log has it. Raises ServerFailed."""
     deadline = time.monotonic() + START_SECONDS
     while not (found := re.search(pattern, log.read_text(errors="replace"))):
         _still_alive(child, log, deadline)

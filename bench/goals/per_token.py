@@ -7,12 +7,14 @@ at once   the echo has every token ready: the most that can travel together
 paced     one token of each stream every 10 ms: every token is an event of its own, as from a real engine
 
 The time to the first token is told beside it: without an engine to wait for, it is the front end's own.
-Beside the server, the same echo is drained in a bare loop: what the null engine itself costs.
+Beside the server, the same echo is drained in a bare loop: what the null engine itself costs. And vLLM's own
+front end streams the same answers from a null engine (`bench/vllm_front.py`), for the same client.
 """
 
 import asyncio
 import itertools
 import pstats
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -31,6 +33,7 @@ from bench.processor import seconds
 from bench.records import Bar, Check, Curve, Plot, Result
 from bench.rounds import Interval, Sample, estimate, floor, interleave, level, noise, ratio
 from bench.servers import Served, echo_server
+from bench.vllm_front import vllm_front
 from server.echo_decoder import EchoDecoder
 from server.records import Limits
 
@@ -39,6 +42,8 @@ REPLY = "Grüße aus Zürich: 東京 is a city, 🌍 is a planet, and the quick 
 PACE_SECONDS = 0.01
 GPU_MACHINE_US, GPU_MACHINE_MOON_US = 5.0, 1.5
 FIRST_TOKENS = 40  # requests
+TIMES = 1.5  # cheaper than vLLM's own front end
+VLLM = "vLLM's front end"
 PACES = {"at once": 0.0, "paced": PACE_SECONDS}
 
 
@@ -113,7 +118,7 @@ async def bare(streams: int, tokens: int, interval_seconds: float) -> float:
     return (time.process_time() - began) / (streams * tokens) * 1e6
 
 
-async def measure(effort: Effort, against: Path | None, say: Callable[[str], object]) -> Result:
+async def measure(effort: Effort, against: Path | None, rival: bool, say: Callable[[str], object]) -> Result:
     """Both paces, every arm, and the curve over the number of streams."""
     watch = Watch()
     bars: list[Bar] = []
@@ -136,6 +141,11 @@ async def measure(effort: Effort, against: Path | None, say: Callable[[str], obj
                 "echo alone": partial(bare, effort.streams, effort.tokens, interval_seconds),
                 "A0e": partial(load.sample, effort.streams),
             }
+            if rival:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fewshot-bench-")))
+                theirs = Load(stack.enter_context(vllm_front(REPLY, interval_seconds, folder)), effort.tokens)
+                loads.append(theirs)
+                samples[VLLM] = partial(theirs.sample, effort.streams)
             if against is not None:
                 before = Load(stack.enter_context(echo_server(**options, checkout=against)), effort.tokens)
                 loads.append(before)
@@ -162,6 +172,16 @@ async def measure(effort: Effort, against: Path | None, say: Callable[[str], obj
                 moon=GPU_MACHINE_MOON_US if on_bar else None,
             )
         )
+        if rival:
+            bars.append(
+                Bar(
+                    name=f"vLLM's front end ÷ A0e, {pace}",
+                    measured=ratio(rounds, VLLM, "A0e"),
+                    sense="at least",
+                    must=TIMES,
+                    resolution=floor(rounds, "A0e", VLLM),
+                )
+            )
         if against is not None:
             changes[pace] = ratio(rounds, "A0e", "before")
             noisy = floor(rounds, "A0e", "before")
@@ -246,12 +266,13 @@ async def profiled(effort: Effort, into: Path) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Another working tree of Fewshot: measure its server in the same rounds; dearer is a miss.",
 )
+@click.option("--vllm/--no-vllm", "rival", default=True, help="Whether vLLM's own front end is an arm.")
 @click.option("--profile", is_flag=True, help="Write cProfile's view of the server instead of measuring.")
-def command(quick: bool, out: Path, anyway: bool, against: Path | None, profile: bool) -> None:
+def command(quick: bool, out: Path, anyway: bool, against: Path | None, rival: bool, profile: bool) -> None:
     """Front-end CPU per streamed token with the null engine (G3)."""
     effort = QUICK if quick else FULL
     if profile:
         out.mkdir(parents=True, exist_ok=True)
         asyncio.run(profiled(effort, out))
         return
-    measured(lambda say: measure(effort, against, say), out=out, anyway=anyway)
+    measured(lambda say: measure(effort, against, rival, say), out=out, anyway=anyway)
