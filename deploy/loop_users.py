@@ -162,8 +162,11 @@ class People:
 
 
 def _at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts the walk waits for those inside alone
 
 
 def _case(row: dict[str, Any]) -> Case | None:
