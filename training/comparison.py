@@ -7,6 +7,7 @@ Wolf 2005): with 95 % probability every one of them holds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -82,11 +83,13 @@ def paired_p(runs: Sequence[Run], others: Sequence[Run]) -> float:
     return sign_flip(*(np.array([run.test for run in some], dtype=float).mean(0) for some in (runs, others)))
 
 
-def items_needed(difference: float, runs: Sequence[Run], others: Sequence[Run], alpha: float = ALPHA) -> int:
-    """Test items after which a paired interval of width ± `difference` would decide, at this discordance."""
-    mine, theirs = (np.array([run.test for run in some], dtype=float).mean(0) for some in (runs, others))
-    variance = float(np.var(mine - theirs, ddof=1))
-    return int(np.ceil(variance * (1.96 / max(difference, 1e-6)) ** 2))
+def items_needed(seen: Interval, limit: float, items: int) -> float:
+    """Test items after which a difference like this one is told from `limit`; infinite where it is the limit.
+
+    An interval narrows with the square root of the items, and must end before it reaches the limit.
+    """
+    reach, away = (seen.high - seen.low) / 2, abs(seen.mean - limit)
+    return items * (reach / away) ** 2 if away else math.inf
 
 
 def best_prompt(rows: Sequence[Row]) -> Row | None:

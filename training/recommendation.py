@@ -12,6 +12,7 @@ from training.comparison import against, items_needed, resample
 from training.records import Row, Run
 
 DELTA = 0.005  # accuracy: half a point
+MANY = 20  # times the test items: nobody labels so many to settle half a point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +63,12 @@ def recommend(rows: Sequence[Row], wanted: Wanted | None = None) -> Advice | Non
     cheaper = [rung for rung in open_ if price(runs[rung]) < price(runs[cheapest])]
     others = tuple(sorted((rung for rung in allowed if rung != cheapest), key=lambda rung: price(runs[rung])))
     if cheaper:
-        needed = max(items_needed(wanted.delta, runs[rung], runs[best]) for rung in cheaper)
+        items = len(runs[best][0].test)
+        needed = max(items_needed(bounds[rung], -wanted.delta, items) for rung in cheaper)
+        way = f"about {needed:,.0f} would" if needed < MANY * items else "a larger --delta may"
         why = (
             f"{cheapest} is good enough; whether the cheaper {', '.join(cheaper)} would be too, these "
-            f"{len(runs[best][0].test)} test items do not say: about {needed} would"
+            f"{items:,} test items do not say at {100 * wanted.delta:g} points: {way}"
         )
         return Advice("undecided", cheapest, others, best, why, bounds)
     if others:

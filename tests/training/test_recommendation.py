@@ -1,11 +1,14 @@
 """The advice: by simulation wrong as seldom as it promises, and cheap where that costs nothing."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.comparison import against, interval, resample_scores
+from prompts.analysis.paired import Interval
+from training.comparison import against, interval, items_needed, resample_scores
 from training.recommendation import Wanted, recommend
 from training.records import Cost, Row, Run
 
@@ -69,7 +72,30 @@ def test_too_few_items_to_tell_says_how_many_would():
     )
     assert advice.outcome == "undecided"
     assert advice.rung == "dear"
-    assert "test items do not say: about" in advice.why
+    assert "60 test items do not say" in advice.why
+
+
+def test_what_would_tell_is_more_than_what_did_not():
+    """Undecided means that the interval holds the limit: never fewer items than there were would do."""
+    draw = np.random.default_rng(5)
+    for gap in (0.0, 0.004, 0.0068, 0.01):
+        hard = draw.random(12_000)
+        advice = recommend(
+            rows(
+                cheap=[run("cheap", hard < 0.9 - gap, valid=0.8, serve=0.1)],
+                dear=[run("dear", (hard < 0.9) ^ (draw.random(12_000) < 0.02), valid=0.9, serve=0.9)],
+            )
+        )
+        if advice.outcome == "undecided":
+            found = re.search(r"about ([\d,]+) would|a larger --delta may", advice.why)
+            assert found, advice.why
+            assert found[1] is None or int(found[1].replace(",", "")) >= 12_000
+
+
+def test_items_that_are_needed_grow_as_the_limit_comes_near():
+    assert items_needed(Interval(0.0, -0.01, 0.01), -0.005, 1_000) == 4_000
+    assert items_needed(Interval(-0.004, -0.014, 0.006), -0.005, 1_000) == pytest.approx(100_000)
+    assert items_needed(Interval(-0.005, -0.01, 0.0), -0.005, 1_000) == float("inf")
 
 
 @pytest.mark.parametrize(
