@@ -14,6 +14,7 @@ from training.overlap import FEATURES
 from training.reward import RewardModel, Scale, classifier, tokenizer_of
 
 REWARD = "reward.json"
+FIELDS = {"mean", "deviation", "network", "counting", "features", "weights", "middle", "spread"}
 
 
 def write(model: RewardModel, folder: Path) -> None:
@@ -49,6 +50,9 @@ def read(folder: Path, base: Path, device: str) -> RewardModel:
     if manifest.get("base", {}).get("digest") != base_digest(base):
         trained_on = manifest.get("base", {}).get("name")
         raise ArtefactRefused(f"the reward model {folder} was trained on {trained_on}, not on {base.name}")
+    lacking = sorted(FIELDS - set(said)) if isinstance(said, dict) else sorted(FIELDS)
+    if lacking:
+        raise ArtefactRefused(f"{folder / REWARD} lacks {lacking[0]!r}: train it anew with this release")
     if said.get("features") != list(FEATURES):
         raise ArtefactRefused(
             f"{folder} counts {said.get('features')}, this release {list(FEATURES)}: train anew"

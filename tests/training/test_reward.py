@@ -91,6 +91,10 @@ def test_what_is_written_is_what_was_trained_and_fits_its_base_only(bases, tmp_p
     (folder / "adapter_model.bin").write_bytes(b"x")
     with pytest.raises(ArtefactRefused, match=r"adapter_model\.bin does not belong"):
         reward_files.read(folder, bases["decoder"], "cpu")
+    (folder / "adapter_model.bin").unlink()
+    (folder / "reward.json").write_text("{}")
+    with pytest.raises(ArtefactRefused, match=r"reward\.json lacks 'counting': train it anew"):
+        reward_files.read(folder, bases["decoder"], "cpu")
     with pytest.raises(ArtefactRefused, match="is no reward model: make one"):
         reward_files.read(tmp_path, bases["decoder"], "cpu")
 
