@@ -48,6 +48,9 @@ GOALS = {
     "served": Goal("bench.served:main", "served equals trained: every kind against Hugging Face", DATA),
     "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", DATA),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", DATA),
+    "population": Goal(
+        "bench.population:main", "users at the real model: a better prompt found, a harmful one stopped", True
+    ),
     "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", DATA),
     "follow_ups": Goal(
         "bench.follow_ups:main", "searches for follow-up questions: as asked, joined, rewritten", DATA

@@ -155,3 +155,8 @@ async def shut(engine: Any) -> None:
     if engine.output_handler is not None:
         engine.output_handler.cancel()  # or it logs the core's orderly end as a crash
     await asyncio.to_thread(engine.shutdown)
+    engine.shutdown = _ended
+
+
+def _ended(timeout: float | None = None) -> None:
+    """In the place of `shutdown`, which AsyncLLM.__del__ calls again when its modules may be gone already."""
