@@ -49,7 +49,7 @@ GOALS = {
     "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", DATA),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", DATA),
     "population": Goal(
-        "bench.population:main", "users at the real model: a better prompt found, a harmful one stopped", True
+        "bench.population:main", "users at the real model: a better prompt found, a harmful one stopped", DATA
     ),
     "icl": Goal("bench.icl.command:command", "ways to choose worked examples, raw and calibrated", DATA),
     "follow_ups": Goal(

@@ -109,7 +109,7 @@ def main(data: Path, work: Path, users: int) -> None:
     }
     with fewshot_server(settings, start_seconds=600) as (_, port):
         url = f"http://127.0.0.1:{port}"
-        found = {
+        found: dict[str, Any] = {
             "better": _lived(url, work, questions, users, ("none", "nearest")),
             "promoted": _promoted(url, "none-nearest", "nearest"),
             "harm": _lived(url, work, questions, users, ("nearest", "none")),
