@@ -23,7 +23,7 @@ from server.token_reading import TokenReading
 log = logging.getLogger("fewshot.rewriting")
 
 TEMPLATE = "standalone-question"
-JOINED = 2  # of the user's turns, the question among them: more draw the search away (docs/decisions/0143)
+JOINED = 2  # of the user's turns, the question among them: more draw the search away (docs/decisions/0152)
 SAID_CHARS = 400  # of each earlier message: what it is about stands at its beginning
 TALK_MESSAGES = 8
 LONGEST_QUERY = 400  # characters
