@@ -174,6 +174,7 @@ def listen(settings: Settings) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(2048)  # as uvicorn does, but at once: who reads the address and comes early waits
     except OSError as problem:
         raise Refusal(
             f"cannot listen on {host}:{port}: {problem.strerror or problem}; choose another with --port"

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,6 +20,8 @@ from indexer.database import open_database
 from server.cli import main
 from server.journal import Journal
 from server.refusal import EXIT_CONFIGURATION
+from server.running import listen
+from server.settings import load_settings
 
 
 def environ(folder: Path, **more: str) -> dict[str, str]:
@@ -137,3 +139,14 @@ def test_ask_starts_a_server_when_none_is_running(tmp_path):
     done = CliRunner(env=environ(tmp_path, FEWSHOT_SERVER_PORT=port)).invoke(main, ["ask", "Hello"])
     assert done.exit_code == 0, done.output
     assert done.output.rstrip().endswith("Hello")
+
+
+def test_who_comes_before_the_server_does_is_not_turned_away():
+    settings = load_settings(environ={}, overrides={"server": {"port": 0}})
+    with (
+        closing(listen(settings)) as listening,
+        socket.create_connection(listening.getsockname(), timeout=5) as early,
+    ):
+        taken, _ = listening.accept()
+        with taken:
+            assert taken.getpeername() == early.getsockname()
