@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training import bottlenecks
 from training.batching import Lengths, plan, width
+from training.causal import answering_model
 from training.dialogues import Encoded
 from training.errors import BaseRefused, ExtraMissing
 from training.inputs import FORWARD_TOKENS, casting
@@ -37,18 +38,7 @@ def adapted(folder: Path, device: str, method: str, *, rank: int, tokens: int, s
         import peft
     except ImportError as problem:
         raise ExtraMissing(f"{method} needs peft: pip install 'fewshot[training]'") from problem
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    loading: Any = AutoModelForCausalLM
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        base = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError) as problem:
-        raise BaseRefused(
-            f"{folder} is no causal language model: {str(problem).splitlines()[0]}"
-        ) from problem
-    if tokenizer.eos_token_id is None:
-        raise BaseRefused(f"{folder.name} has no end token, so an answer could not end")
+    base, tokenizer = answering_model(folder)
     base.config.use_cache = False
     torch.manual_seed(seed)
     if method == "full":

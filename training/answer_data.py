@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from prompts.listing import same_text
-from training.data import VALID_SHARE, read_objects
+from training.data import VALID_SHARE, digest_of, read_objects
 from training.errors import DataRefused
 from training.records import Question, Questions
 
@@ -60,7 +58,9 @@ def read_questions(folder: Path, seed: int = 11) -> Questions:
         train=tuple(train),
         valid=tuple(valid),
         test=tuple(test),
-        digest=_digest(train, valid, test),
+        digest=digest_of(
+            *([[one.id, one.text, one.answers] for one in part] for part in (train, valid, test))
+        ),
         removed=removed,
     )
 
@@ -91,12 +91,3 @@ def _text(value: Any, field: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataRefused(f'{where}: "{field}" must be text with something in it')
     return value.strip()
-
-
-def _digest(*parts: Sequence[Question]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        for one in part:
-            digest.update(json.dumps([one.id, one.text, one.answers]).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()

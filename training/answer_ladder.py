@@ -96,8 +96,7 @@ class AnswerLadder:
 
     @cached_property
     def _base(self) -> tuple[Any, Any]:
-        device = "cpu" if self._order.only_made else self._order.device  # a report needs no card
-        return base_of(self._folders["decoder"], device)
+        return base_of(self._folders["decoder"], self._order.opened_on)
 
     @cached_property
     def _asker(self) -> Asker:

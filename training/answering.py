@@ -23,8 +23,9 @@ from prompts.matching import exact_match, token_f1
 from prompts.parsing import parse
 from prompts.records import Message, Template
 from training.adapting import Adapter, adapted
+from training.causal import answering_model
 from training.dialogues import Encoded
-from training.errors import BaseRefused, DataRefused
+from training.errors import DataRefused
 from training.generation import Ids, greedy
 from training.loop import Say, train
 from training.memory import peak_bytes, reset_peak
@@ -229,19 +230,7 @@ def graded(
 
 def base_of(folder: Path, device: str) -> tuple[Any, Any]:
     """(causal model in float32, tokenizer). Raises BaseRefused."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    loading: Any = AutoModelForCausalLM
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        model = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError) as problem:
-        raise BaseRefused(
-            f"{folder} is no causal language model: {str(problem).splitlines()[0]}"
-        ) from problem
-    if tokenizer.eos_token_id is None:
-        raise BaseRefused(f"{folder.name} has no end token, so an answer could not end")
+    model, tokenizer = answering_model(folder)
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 

@@ -41,6 +41,11 @@ class Order:
     template: str | None = None
     only_made: bool = False  # report the runs that are there, make none
 
+    @property
+    def opened_on(self) -> str:
+        """Where bases are opened: a report of runs that a card made needs none."""
+        return "cpu" if self.only_made else self.device
+
 
 def climb(rungs: Sequence[Rung], order: Order, made_from: MadeFrom, make: Make, say: Say) -> list[Row]:
     """One row per rung, in the order of `rungs`; further runs that a rung makes follow it as rows."""

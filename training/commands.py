@@ -13,7 +13,7 @@ from training.judging_command import judge
 from training.policy_command import ppo, rloo
 from training.retriever_command import retriever
 from training.reward_command import reward
-from training.telling import models_of, progress, say
+from training.telling import models_of, progress, resolve, say
 
 METHODS = {
     "sft": "A LoRA by demonstrations: what `rloo` and `ppo` start from.",
@@ -109,15 +109,7 @@ for _command in (reward, rloo, ppo, judge, retriever):
 def _train(context: click.Context, method: str, options: dict[str, Any]) -> None:
     from training.errors import TrainingRefused
 
-    paths = context.obj.paths if context.obj is not None else None
-    if options["base"] is None:
-        if context.obj is None:
-            raise click.UsageError("name the base model with --base")
-        options["base"] = context.obj.engine.model
-    if options["out"] is None:
-        if paths is None:
-            raise click.UsageError("name the folder of adapters with --out")
-        options["out"] = paths.data / "adapters"
+    resolve(context, options)
     models = models_of(context.obj)
     try:
         made = make(method, models=models, **options)

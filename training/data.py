@@ -61,7 +61,7 @@ def read_split(folder: Path, *, limit: int | None = None, seed: int = 11) -> Spl
         train=tuple(train),
         valid=tuple(valid),
         test=tuple(test),
-        digest=_digest(train, valid, test),
+        digest=digest_of(*([[one.id, one.text, one.label] for one in part] for part in (train, valid, test))),
         removed=removed,
     )
 
@@ -151,10 +151,11 @@ def _label_names(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _digest(*parts: Iterable[Example]) -> str:
+def digest_of(*parts: Iterable[Sequence[Any]]) -> str:
+    """SHA-256 of what the rows of the parts of a split say, in their order."""
     digest = hashlib.sha256()
     for part in parts:
-        for one in part:
-            digest.update(json.dumps([one.id, one.text, one.label]).encode())
+        for row in part:
+            digest.update(json.dumps(row).encode())
         digest.update(b"\0")
     return digest.hexdigest()

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from training.reward_command import resolve
-from training.telling import models_of
+from training.telling import models_of, resolve
 
 
 @click.command()

@@ -35,7 +35,7 @@ class Ladder:
             self._sizes["max_tokens"] = order.max_tokens
         self.backbones: dict[Family, Backbone] = {}
         for folder in order.bases:
-            opened = Backbone(folder, "cpu" if order.only_made else order.device)  # a report needs no card
+            opened = Backbone(folder, order.opened_on)
             if opened.family in self.backbones:
                 raise TrainingRefused(
                     f"{folder.name} and {self.backbones[opened.family].name} are both {opened.family}s: "

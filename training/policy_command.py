@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.reward_command import common, resolve
-from training.telling import models_of, say
+from training.reward_command import common
+from training.telling import models_of, resolve, say
 
 if TYPE_CHECKING:
     from training.reinforcing import Turn

@@ -24,8 +24,9 @@ from prompts.listing import parse_lines
 from prompts.parsing import parse
 from prompts.records import Message, Template
 from training.batching import batches
+from training.causal import causal_model
 from training.data import places_drawn
-from training.errors import BaseRefused, DataRefused
+from training.errors import DataRefused
 from training.finetuning import labels_of, scored
 from training.inputs import FORWARD_TOKENS, casting
 from training.memory import peak_bytes, reset_peak
@@ -64,16 +65,7 @@ class LabelScorer:
 
     def __init__(self, folder: Path, device: str) -> None:
         """Raises BaseRefused when the folder holds no causal language model."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        loading: Any = AutoModelForCausalLM
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model = loading.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
-        except (OSError, ValueError) as problem:
-            raise BaseRefused(
-                f"{folder} is no causal language model: {str(problem).splitlines()[0]}"
-            ) from problem
+        model, self._tokenizer = causal_model(folder)
         self._device = torch.device(device)
         self._model: Any = model.to(self._device).eval()
         self.context_tokens = int(model.config.max_position_embeddings)

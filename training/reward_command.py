@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from training.telling import models_of, say
+from training.telling import models_of, resolve, say
 
 LEARNING_RATE = 2e-4
 STEP_TOKENS = {"cpu": 4_096, "cuda": 24_576}
@@ -97,18 +97,6 @@ def reward(context: click.Context, /, as_json: bool, **options: Any) -> None:
     if "folds" in report:
         click.echo(table(f"{options['folds']} folds by question", report["folds"]) + "\n")
     click.echo(reference)
-
-
-def resolve(context: click.Context, options: dict[str, Any]) -> None:
-    """Base and folder of adapters as the settings say, where the options do not."""
-    if options["base"] is None:
-        if context.obj is None:
-            raise click.UsageError("name the base model with --base")
-        options["base"] = context.obj.engine.model
-    if options["out"] is None:
-        if context.obj is None:
-            raise click.UsageError("name the folder of adapters with --out")
-        options["out"] = context.obj.paths.data / "adapters"
 
 
 def make(

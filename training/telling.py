@@ -23,5 +23,17 @@ def models_of(settings: Any) -> Path:
     return (settings.paths.cache if settings is not None else Path.home() / ".cache/fewshot") / "models"
 
 
+def resolve(context: click.Context, options: dict[str, Any]) -> None:
+    """Base and folder of adapters as the settings say, where the options do not."""
+    if options["base"] is None:
+        if context.obj is None:
+            raise click.UsageError("name the base model with --base")
+        options["base"] = context.obj.engine.model
+    if options["out"] is None:
+        if context.obj is None:
+            raise click.UsageError("name the folder of adapters with --out")
+        options["out"] = context.obj.paths.data / "adapters"
+
+
 def say(line: str) -> None:
     click.echo(line, err=True)
