@@ -6,8 +6,10 @@ kill   it is killed on the way into its n-th call that changes something
 fail   its n-th call, reads included, fails with EIO
 power  the power is cut there: what is left is what was synced, and then that with a part of the rest
 
-A JSON line for every point that went wrong, and one at the end with how many were tried. A process of its
-own, because it forks, and only what has no threads may.
+A JSON line for every point that went wrong, and one at the end with how many were tried, in this run and in
+those before it: each point of kill and fail that was judged is a line of FOLDER/PROGRAM-HOW-EVERY-SEED.jsonl,
+and the next run goes on behind the last. A process of its own, because it forks, and only what has no threads
+may.
 """
 
 import errno
@@ -45,11 +47,17 @@ class Case(NamedTuple):
 
 def main(folder: Path, program: str, how: str, every: int = 1, first: int = 1, seed: int = 1) -> None:
     base = folder / "base"
+    log = folder / f"{program}-{how}-{every}-{seed}.jsonl"
+    before = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    for stale in ("base", "new", "case", "running"):
+        shutil.rmtree(folder / stale, ignore_errors=True)
     apart(lambda: prepare(base / "data"))
     old = apart(lambda: state(base / "data"))
     new = apart(lambda: _done(base, folder / "new", program))
-    tried: Counter[str] = Counter()
-    wrong = 0
+    tried = Counter(judged["call"] for judged in before)
+    wrong = sum(bool(judged["problem"]) for judged in before)
+    if before:
+        first = before[-1]["point"] + every
     if how == "power":
         cases = _power(base, folder, program, range(first, sys.maxsize, every), seed)
     else:
@@ -61,6 +69,10 @@ def main(folder: Path, program: str, how: str, every: int = 1, first: int = 1, s
             wrong += 1
             click.echo(json.dumps(case._asdict() | {"data": "", "problem": problem}))
         shutil.rmtree(case.data.parent)
+        if how != "power":  # that is one run, from its beginning
+            with log.open("a") as lines:
+                judged = {"point": case.point, "call": case.call, "problem": problem}
+                lines.write(json.dumps(judged) + "\n")
     click.echo(json.dumps({"tried": sum(tried.values()), "wrong": wrong, "calls": tried}))
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from urllib.parse import quote
 
 import httpx
@@ -90,13 +91,17 @@ def watched(tmp_path_factory):
         "FEWSHOT_TELEMETRY_LOG_REQUESTS": "true",
     }
     command = [sys.executable, "-m", "tests.server.outside", str(log), "serve", "--echo", "--port", "0"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as child:
-        found = re.search(r"http://\S+(?=/v1)", child.stderr.readline())
-        child.stderr.readline()  # ready
-        with httpx.Client(base_url=found[0], timeout=60) as client:
+    said = (
+        tmp_path_factory.mktemp("said") / "stderr"
+    )  # no pipe: nobody reads while it writes a line a request
+    with said.open("w") as stderr, subprocess.Popen(command, env=environment, stderr=stderr) as child:
+        while not (found := re.search(r"(http://\S+)/v1.*\n.*\n", said.read_text())):
+            assert child.poll() is None, said.read_text()
+            time.sleep(0.05)
+        with httpx.Client(base_url=found[1], timeout=60) as client:
             yield client, above, lambda: [json.loads(line) for line in log.read_text().splitlines()]
         child.terminate()
-        assert "Traceback" not in child.stderr.read()
+    assert "Traceback" not in said.read_text()
 
 
 def outside(above):
