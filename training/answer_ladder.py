@@ -46,7 +46,9 @@ class AnswerLadder:
         (order.out / "runs").mkdir(parents=True, exist_ok=True)
         self._folders = _by_family(order)
         self._digests = {family: base_digest(folder) for family, folder in self._folders.items()}
-        self.rungs = chosen(answer_rungs(seeds=len(order.seeds), shots=order.shots), order.rungs)
+        self.rungs = chosen(
+            answer_rungs(seeds=len(order.seeds), shots=order.shots, ranks=order.ranks), order.rungs
+        )
         self._sizes = {"max_tokens": order.max_tokens or MAX_TOKENS}
         self._sizes |= STEP if order.device.startswith("cuda") else QUICK
         self._templates = self._wordings()

@@ -30,6 +30,7 @@ DEFAULT_BASES = ("smollm2-135m-instruct", "all-minilm-l6-v2")
 @click.option(
     "--shots", default="4", show_default=True, help="Worked examples of the prompt rungs: '4,8,16'."
 )
+@click.option("--ranks", default="8", show_default=True, help="A LoRA rung each: '1,3,8,32'.")
 @click.option("--template", help="Of the prompt rungs; its labels are the data's. Default: a plain pattern.")
 @click.option("--device", help="cpu or cuda; default: the best there is.")
 @click.option(
@@ -53,6 +54,7 @@ def ladder(
     epochs: float,
     max_tokens: int | None,
     shots: str,
+    ranks: str,
     template: str | None,
     device: str | None,
     delta: float,
@@ -93,6 +95,7 @@ def ladder(
             epochs=epochs,
             max_tokens=max_tokens,
             shots=numbers(shots, "--shots"),
+            ranks=numbers(ranks, "--ranks", least=1),
             template=template,
             device=device,
             only_made=only_made,
@@ -122,6 +125,7 @@ def climb(
     epochs: float = 2.0,
     max_tokens: int | None = None,
     shots: tuple[int, ...] = (4,),
+    ranks: tuple[int, ...] = (8,),
     template: str | None = None,
     device: str | None = None,
     only_made: bool = False,
@@ -146,6 +150,7 @@ def climb(
         epochs=epochs,
         max_tokens=max_tokens,
         shots=shots,
+        ranks=ranks,
         template=template,
         only_made=only_made,
     )
@@ -183,14 +188,16 @@ def located(name: str, models: Path) -> Path:
     )
 
 
-def numbers(text: str, option: str) -> tuple[int, ...]:
-    """ "4,8" → (4, 8). Raises click.BadParameter."""
+def numbers(text: str, option: str, *, least: int = 0) -> tuple[int, ...]:
+    """ "4,8" → (4, 8), none below `least`. Raises click.BadParameter."""
     try:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if not found or any(one < 0 for one in found) or len(set(found)) < len(found):
-        raise click.BadParameter(f"whole numbers with commas between, not {text!r}", param_hint=option)
+    if not found or any(one < least for one in found) or len(set(found)) < len(found):
+        raise click.BadParameter(
+            f"whole numbers from {least} with commas between, not {text!r}", param_hint=option
+        )
     return found
 
 

@@ -38,6 +38,7 @@ class Order:
     epochs: float = 2.0
     max_tokens: int | None = None
     shots: tuple[int, ...] = (4,)
+    ranks: tuple[int, ...] = (8,)  # of the LoRA rungs
     template: str | None = None
     only_made: bool = False  # report the runs that are there, make none
 

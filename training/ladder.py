@@ -44,7 +44,9 @@ class Ladder:
             self.backbones[opened.family] = opened
         self._digests = {family: base_digest(one.folder) for family, one in self.backbones.items()}
         depths = {family: one.depth for family, one in self.backbones.items()}
-        self.rungs = chosen(rungs(depths, seeds=len(order.seeds), shots=order.shots), order.rungs)
+        self.rungs = chosen(
+            rungs(depths, seeds=len(order.seeds), shots=order.shots, ranks=order.ranks), order.rungs
+        )
         self.split = split
         if any(one.kind == "prompt" for one in self.rungs):
             self._template = template_for(split, order.template)  # a wrong name is said before hours of work

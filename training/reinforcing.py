@@ -4,7 +4,9 @@ RLOO (Ahmadian et al. 2024): the reward of an answer is r − β Σ_t (ln π −
     above the other answers to the same prompt; one step a batch of answers.
 GRPO (Shao et al. 2024): the advantage is standardised within a prompt, β k3 stands in the loss.
 PPO (Schulman et al. 2017; Ouyang et al. 2022): −β (ln π − ln π_ref) is a reward of each token, r of the last;
-    a value head and GAE give every token its advantage; several clipped steps a batch of answers.
+    a value head and GAE give every token its advantage; several clipped steps a batch of answers. The head
+    starts at the mean reward of the start (Ouyang et al. start it from the reward model): from 0, a reward that
+    is low on average makes every token near the end look bad, and the policy learns never to end.
 """
 
 from __future__ import annotations
@@ -128,7 +130,10 @@ def reinforce(
     every = max(1, course.steps // course.checks)
     rate = ramp(course.steps + 1, 0.1)
     if not state.curve:
-        state.look(0, 0.0, _score(policy, sampler, rewarder, valid, course), 0.0)
+        start = _score(policy, sampler, rewarder, valid, course)
+        if course.method == "ppo":
+            policy.expects(start)
+        state.look(0, 0.0, start, 0.0)
     seconds = state.seconds
     for step in range(state.step + 1, course.steps + 1):
         began = time.perf_counter()

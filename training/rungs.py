@@ -40,8 +40,13 @@ class Rung:
         return SERVED[self.method if self.kind == "network" else self.kind]
 
 
-def rungs(depths: Mapping[Family, int], *, seeds: int, shots: Sequence[int] = (4,)) -> list[Rung]:
-    """Every rung that these bases allow, the cheap ones first. `depths`: blocks of each base."""
+def rungs(
+    depths: Mapping[Family, int], *, seeds: int, shots: Sequence[int] = (4,), ranks: Sequence[int] = (8,)
+) -> list[Rung]:
+    """Every rung that these bases allow, the cheap ones first.
+
+    `depths`: blocks of each base; `ranks`: of the LoRA rungs, one each.
+    """
     found = _prompts(seeds, shots) if "decoder" in depths else []
     for base in depths:
         for classifier in ("lr", "gb", "rf"):
@@ -55,7 +60,7 @@ def rungs(depths: Mapping[Family, int], *, seeds: int, shots: Sequence[int] = (4
     for base in depths:
         found.append(_network(base, "bottleneck", seeds, 0.75, options={"width": 24}))
         found.append(_network(base, "ia3", seeds, 0.75))
-        found.append(_network(base, "lora", seeds, 0.8, "lora-r8", {"rank": 8}))
+        found += _loras(base, seeds, ranks)
         found.append(_network(base, "soft-prompt", seeds, 0.75, options={"tokens": 20}))
         if base == "decoder":
             found.append(_network(base, "prefix", seeds, 0.75, options={"tokens": 16}))
@@ -63,12 +68,12 @@ def rungs(depths: Mapping[Family, int], *, seeds: int, shots: Sequence[int] = (4
     return found
 
 
-def answer_rungs(*, seeds: int, shots: Sequence[int] = (4,)) -> list[Rung]:
+def answer_rungs(*, seeds: int, shots: Sequence[int] = (4,), ranks: Sequence[int] = (8,)) -> list[Rung]:
     """Every rung that answers questions, the cheap ones first."""
     found = _prompts(seeds, shots)
     found.append(_network("decoder", "soft-prompt", seeds, 0.75, options={"tokens": 32}))
     found.append(_network("decoder", "prefix", seeds, 0.75, options={"tokens": 32}))
-    found.append(_network("decoder", "lora", seeds, 0.8, "lora-r8", {"rank": 8}))
+    found += _loras("decoder", seeds, ranks)
     found.append(_network("decoder", "all", seeds, 1.0))
     return found
 
@@ -104,6 +109,10 @@ def _prompts(seeds: int, shots: Sequence[int]) -> list[Rung]:
                 Rung(name=name, kind="prompt", method=method, base="decoder", options=options, seeds=draws)
             )
     return found
+
+
+def _loras(base: Family, seeds: int, ranks: Sequence[int]) -> list[Rung]:
+    return [_network(base, "lora", seeds, 0.8, f"lora-r{rank}", {"rank": rank}) for rank in sorted(ranks)]
 
 
 def _network(

@@ -150,6 +150,7 @@ def test_a_template_that_does_not_fit_is_refused_before_anything_is_trained(
 
 
 def test_every_rung_has_a_name_of_its_own():
-    names = [one.name for one in rungs({"encoder": 6, "decoder": 30}, seeds=3, shots=(4, 8))]
+    names = [one.name for one in rungs({"encoder": 6, "decoder": 30}, seeds=3, shots=(4, 8), ranks=(3, 8))]
     assert len(set(names)) == len(names)
+    assert {"encoder/lora-r3", "decoder/lora-r3", "decoder/lora-r8"} <= set(names)
     assert "decoder/last-5" in names

@@ -202,6 +202,22 @@ def test_reward_rises_and_the_divergence_holds_it_back(base, policy, method):
     assert loss == pytest.approx(done.after, abs=1e-5)  # what was kept is what was best
 
 
+class Indifferent:
+    """Rewards every answer alike, whether it ends or not."""
+
+    def rewards(self, rollouts):
+        return torch.tensor([-4.0 + (not one.ended) for one in rollouts])
+
+
+def test_what_is_worth_the_same_whatever_is_said_moves_no_policy(base, policy):
+    """From a value of 0, answers of −4 would teach PPO that tokens near the end are bad: never to end."""
+    before = {name: one.detach().clone() for name, one in policy.adapter().items()}
+    course = Course(method="ppo", steps=3, prompts=8, most_tokens=6, learning_rate=0.02, passes=2, parts=2)
+    done = reinforce(policy, Sampler(policy, base), Indifferent(), PROMPTS[:8], PROMPTS[8:], course)
+    assert [turn.kl for turn in done.turns] == pytest.approx([0.0] * 3, abs=1e-4)
+    assert all(torch.allclose(one, before[name], atol=1e-5) for name, one in policy.adapter().items())
+
+
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(base, tmp_path):
     def run(steps_seen):
         model, tokenizer = adapted(base, "cpu", "lora", rank=2, tokens=1, seed=3)
