@@ -5,8 +5,8 @@ RLOO (Ahmadian et al. 2024): the reward of an answer is r − β Σ_t (ln π −
 GRPO (Shao et al. 2024): the advantage is standardised within a prompt, β k3 stands in the loss.
 PPO (Schulman et al. 2017; Ouyang et al. 2022): −β (ln π − ln π_ref) is a reward of each token, r of the last;
     a value head and GAE give every token its advantage; several clipped steps a batch of answers. The head
-    starts at the mean reward of the start (Ouyang et al. start it from the reward model): from 0, a reward that
-    is low on average makes every token near the end look bad, and the policy learns never to end.
+    starts at the mean reward of the start (Ouyang et al. start it from the reward model): from 0, rewards
+    that are low on average make every token near the end look bad, and the policy learns never to end.
 """
 
 from __future__ import annotations
