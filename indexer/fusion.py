@@ -146,3 +146,14 @@ def calibrate(evidence: Sequence[float]) -> list[float]:
 
 def _logistic(value: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-40.0, min(40.0, value))))
+
+
+def merged(answers: Sequence[Sequence[tuple[int, float]]]) -> Sequence[tuple[int, float]]:
+    """One ranking of those of several models, whose cosines mean different things: by probability."""
+    if len(answers) == 1:
+        return answers[0]
+    pairs: list[tuple[float, int]] = []
+    for answer in answers:
+        scores = calibrate([evidence for _, evidence in answer])
+        pairs.extend((-score, row) for (row, _), score in zip(answer, scores, strict=True))
+    return [(row, -score) for score, row in sorted(pairs)]

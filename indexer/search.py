@@ -16,6 +16,7 @@ from indexer.catalogue import Catalogue
 from indexer.embedders import Embedders
 from indexer.errors import RerankerMissing
 from indexer.filters import Filter
+from indexer.legs import Told, timed, untold
 from indexer.records import Hit, Hits, Store
 from indexer.seams import Embedder, Ids, Reranker, Vectors
 from indexer.snapshots import Snapshot, Snapshots, background
@@ -60,16 +61,17 @@ class Searcher:
         embedder: Embedder | Embedders,
         reranker: Reranker | None = None,
         card: Card | None = None,
+        tell: Told = untold,
     ) -> None:
         """One embedder serves the stores it built; `Embedders` serve each store with its own.
 
-        With a card, large segments are searched there.
+        With a card, large segments are searched there. `tell` hears how long each leg took.
 
         Raises `DatabaseRefused` when the catalogue cannot be opened.
         """
         self._catalogue = Catalogue(data)
         self._embedders = embedder if isinstance(embedder, Embedders) else Embedders(None, embedder)
-        self._reranker = reranker
+        self._reranker, self._tell = reranker, tell
         self._snapshots = Snapshots(self._catalogue, card)
         self._legs = ThreadPoolExecutor(max_workers=8, thread_name_prefix="keyword-leg")
 
@@ -152,7 +154,9 @@ class Searcher:
         ]
         found = [Hits((), numbers)] * len(queries)
         for at, *answers in zip(asked, *ranked, strict=True):
-            found[at] = Hits(self._hits(queries[at], _merged(answers), held, top, refine, lost), numbers)
+            found[at] = Hits(
+                self._hits(queries[at], fusion.merged(answers), held, top, refine, lost), numbers
+            )
         return found, held
 
     def check(self) -> None:
@@ -213,23 +217,27 @@ class Searcher:
         dense: list[fusion.Dense] = []
         if group.embedder is not None and queries:
             if given is None:
-                given = np.stack([self._embedders.query(group.embedder, query) for query in queries])
-            near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
+                with timed(self._tell, "embed"):
+                    given = np.stack([self._embedders.query(group.embedder, query) for query in queries])
+            with timed(self._tell, "vector"):
+                near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
             dense = [fusion.Dense(one) for one in near]
             if pending:  # what the leg weighs beside the other one
                 dense = [
                     fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
                     for one, vector, query in zip(near, given, queries, strict=True)
                 ]
-        return [
-            fusion.fuse(
-                dense[at] if dense else None,
-                pending[at].result() if pending else None,
-                weights or (1.0, 1.0),
-                read[at].closeness if read else None,
-            )
-            for at in range(len(queries))
-        ]
+        words = [leg.result() for leg in pending]
+        with timed(self._tell, "fuse"):
+            return [
+                fusion.fuse(
+                    dense[at] if dense else None,
+                    words[at] if words else None,
+                    weights or (1.0, 1.0),
+                    read[at].closeness if read else None,
+                )
+                for at in range(len(queries))
+            ]
 
     def _match(
         self,
@@ -241,9 +249,10 @@ class Searcher:
         wording: Wording | None,
     ) -> fusion.Keyword:
         """The keyword leg, which has time to read its best texts while the question is embedded."""
-        ranked, most = keywords.match(indexes, query, depth, hidden, allowed)
-        if wording is not None:
-            wording.read(ranked.ids[: fusion.READ])
+        with timed(self._tell, "keyword"):
+            ranked, most = keywords.match(indexes, query, depth, hidden, allowed)
+            if wording is not None:
+                wording.read(ranked.ids[: fusion.READ])
         return fusion.Keyword(ranked, most)
 
     def _hits(
@@ -261,7 +270,8 @@ class Searcher:
         if refine.rerank or refine.diversity is not None:
             pool = list(islice(found, max(MOST, 2 * top)))
             if refine.rerank and self._reranker is not None:
-                pool = reranked(self._reranker, query, pool)
+                with timed(self._tell, "rerank"):
+                    pool = reranked(self._reranker, query, pool)
             if refine.diversity is not None:
                 pool = unlike(pool, held, refine.diversity, refine.threshold)
             found = chain(pool, found)
@@ -280,14 +290,3 @@ def _leaning(mode: Mode, weights: tuple[float, float] | None) -> Mode:
 
 def _together(ids: Sequence[Ids]) -> Ids:
     return ids[0] if len(ids) == 1 else np.sort(np.concatenate([vectors.NONE, *ids]))
-
-
-def _merged(answers: Sequence[Sequence[tuple[int, float]]]) -> Sequence[tuple[int, float]]:
-    """One ranking of those of several models, whose cosines mean different things: by probability."""
-    if len(answers) == 1:
-        return answers[0]
-    pairs: list[tuple[float, int]] = []
-    for answer in answers:
-        scores = fusion.calibrate([evidence for _, evidence in answer])
-        pairs.extend((-score, row) for (row, _), score in zip(answer, scores, strict=True))
-    return [(row, -score) for score, row in sorted(pairs)]

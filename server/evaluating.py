@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,21 @@ class _Memory:
 class Evaluator:
     """Looks at what is new in the journal and writes down the verdict when there is one. Calls block."""
 
-    def __init__(self, engine: Engine, log: ExperimentLog) -> None:
+    def __init__(
+        self, engine: Engine, log: ExperimentLog, alarm: Callable[[str, bool], None] = lambda *_: None
+    ) -> None:
+        """`alarm` hears of each experiment whether its sample ratio is known to be wrong."""
         self._engine = engine
         self._log = log
+        self._alarm = alarm
         self._memory: _Memory | None = None
 
     def look(self, now: float | None = None) -> "Judgement | None":
         """Judge the running experiment; None when none runs, its verdict is known, or nothing is new."""
-        running = self._log.read().running
+        book = self._log.read()
+        for one in book.experiments.values():
+            self._alarm(one.experiment.name, one.verdict is not None and one.verdict.verdict == "invalid")
+        running = book.running
         if running is None or running.verdict is not None:
             return None
         from prompts.analysis.verdict import Seen, heard_of, judge_outcomes
@@ -102,6 +109,7 @@ class Evaluator:
             self._log.record_verdict(
                 experiment.name, judged.verdict.finding, judged.verdict.reason, found_digest(report)
             )
+            self._alarm(experiment.name, judged.verdict.finding == "invalid")
         elif experiment.mode == "thompson":
             self._open_phase(running, memory)
         return judged

@@ -40,6 +40,8 @@ class Taken:
     opinion: Opinion
     replaced: bool  # the same giver had said something else before
     late: bool
+    experiment: str | None = None  # this and the next: of the answer, where it counts for one
+    arm: str | None = None
 
 
 class Feedback:
@@ -93,6 +95,8 @@ class Feedback:
             opinion=opinion,
             replaced=earlier is not None,
             late=now - found.at > WINDOW_HOURS * 3600,
+            experiment=found.experiment,
+            arm=found.arm,
         )
         row = {
             "id": taken.id,
@@ -110,7 +114,7 @@ class Feedback:
 
 
 _ANSWER = (
-    select(exposures.c.at, plans.c.limits, replies.c.texts)
+    select(exposures.c.at, exposures.c.experiment, exposures.c.arm, plans.c.limits, replies.c.texts)
     .outerjoin(plans, plans.c.turn == exposures.c.turn)
     .outerjoin(replies, replies.c.turn == exposures.c.turn)
     .where(exposures.c.turn == bindparam("target"), exposures.c.tenant == bindparam("owner"))

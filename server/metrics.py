@@ -8,6 +8,7 @@ from server.recipes import Meeting
 from server.records import Reply
 
 DURATIONS = tuple(0.01 * 2**k for k in range(14))  # 0.01 … 81.92 s
+SEARCHES = (0.0005, 0.001, 0.0025, 0.005, *DURATIONS)  # a leg may take less than a millisecond
 LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
@@ -70,7 +71,11 @@ class Metrics:
         )
         self.tokens = Counter("fewshot_tokens", "Tokens", ("model", "kind"), registry=registry)
         self.retrieval_seconds = Histogram(
-            "fewshot_retrieval_duration_seconds", "One search", buckets=DURATIONS, registry=registry
+            "fewshot_retrieval_duration_seconds",
+            "Legs of a search, some of which run at once; leg all: what a request waited for its search",
+            ("leg",),
+            buckets=SEARCHES,
+            registry=registry,
         )
         self.retrieval_empty = Counter(
             "fewshot_retrieval_empty", "Searches that found nothing", ("policy",), registry=registry
@@ -89,11 +94,26 @@ class Metrics:
             buckets=DURATIONS,
             registry=registry,
         )
+        self.adapters_loaded = Gauge(
+            "fewshot_adapters_loaded", "Adapters that answer requests", registry=registry
+        )
         self.outcomes = Counter("fewshot_replies", "How replies ended", ("outcome",), registry=registry)
         self.exposures = Counter(
             "fewshot_exposures",
             "Requests that count for an experiment",
             ("experiment", "arm"),
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "fewshot_feedback",
+            "Opinions of answers; none, none: of answers that counted for no experiment",
+            ("metric", "experiment", "arm"),
+            registry=registry,
+        )
+        self.sample_ratio_alarm = Gauge(
+            "fewshot_sample_ratio_alarm",
+            "1 once an experiment's arms did not get the shares of units they should have",
+            ("experiment",),
             registry=registry,
         )
         self.journal_dropped = Gauge(
@@ -116,12 +136,14 @@ class Metrics:
         waiting: Callable[[], float],
         running: Callable[[], float],
         ready: Callable[[], float],
+        adapters: Callable[[], float],
         journal_dropped: Callable[[], float],
     ) -> None:
         """Read these whenever somebody asks for the metrics, on whichever port."""
         self.queue_depth.set_function(waiting)
         self.running.set_function(running)
         self.engine_ready.set_function(ready)
+        self.adapters_loaded.set_function(adapters)
         self.journal_dropped.set_function(journal_dropped)
 
     def collect(self) -> Iterator[Metric]:
@@ -142,6 +164,14 @@ class Metrics:
 
     def published(self, generation: int, documents: int, chunks: int) -> None:
         self.publications.inc()
+
+    def searched(self, leg: str, seconds: float) -> None:
+        """One leg of a search, from whichever thread it ran on."""
+        self.retrieval_seconds.labels(leg).observe(seconds)
+
+    def judged(self, metric: str, experiment: str | None, arm: str | None) -> None:
+        """Somebody said what an answer was worth."""
+        self.feedback.labels(metric, experiment or "none", arm or "none").inc()
 
     def exposed(self, met: Meeting) -> None:
         if met.assigned and met.recipe is not None:

@@ -283,7 +283,7 @@ async def _search(turn: Turn, question: str, template: Template, parts: Parts) -
         parts.metrics.retrieval_errors.inc()
         raise
     finally:
-        parts.metrics.retrieval_seconds.observe(time.perf_counter() - began)
+        parts.metrics.searched("all", time.perf_counter() - began)
 
 
 def _demo_count(turn: Turn, template: Template, parts: Parts) -> int:

@@ -82,6 +82,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
                 embedders,
                 _reranker(settings.retrieval.reranker),
                 open_card(settings.retrieval.device),
+                metrics.searched,
             ),
             timeout_seconds=settings.retrieval.timeout_seconds,
             threads=settings.retrieval.threads,
@@ -130,6 +131,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             waiting=lambda: admission.waiting,
             running=lambda: admission.running,
             ready=lambda: engine.state == "ready",
+            adapters=lambda: adapters.loaded,
             journal_dropped=lambda: journal.dropped,
         )
         parts = Parts(
@@ -157,7 +159,9 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         adapters.start()
         stack.push_async_callback(adapters.close)
         retriever.warm()
-        evaluator = Evaluator(database, book)
+        evaluator = Evaluator(
+            database, book, lambda name, alarm: metrics.sample_ratio_alarm.labels(name).set(alarm)
+        )
         await stack.enter_async_context(following(follower, evaluator, settings.experiments.evaluate_seconds))
         yield Opened(
             parts=parts,

@@ -88,6 +88,11 @@ class Registry:
         """Whether an alias means a version that does not answer here yet."""
         return self._behind or self._revision < 0
 
+    @property
+    def loaded(self) -> int:
+        """How many adapters answer requests."""
+        return sum(live.state == "loaded" for live in self._fleet.live.values())
+
     def names(self) -> dict[str, Live]:
         """Every name that is served beside the base: references, then aliases."""
         loaded = {name: live for name, live in sorted(self._fleet.live.items()) if live.state == "loaded"}

@@ -26,6 +26,7 @@ async def create(request: Request, key: Annotated[Key, Depends(requires("feedbac
 
     async def take(_: Attempt) -> Response:
         taken = await asyncio.to_thread(feedback.take, key.tenant, key.prefix, opinion)
+        request.state.parts.metrics.judged(opinion.metric, taken.experiment, taken.arm)
         return JSONResponse(feedback_object(taken))
 
     return await once(request, key, of_json(body), take)

@@ -168,7 +168,8 @@ def serve(data: Path, tmp_path: Path) -> Serve:
 
         @contextlib.asynccontextmanager
         async def open_parts() -> AsyncIterator[Opened]:
-            retriever = IndexRetriever(Searcher(folder, embedders), timeout_seconds=search_seconds, threads=2)
+            searcher = Searcher(folder, embedders, tell=metrics.searched)
+            retriever = IndexRetriever(searcher, timeout_seconds=search_seconds, threads=2)
             pool = Pool(
                 parse_lines(map(json.dumps, EXAMPLES), "examples"),
                 vectors=embedder.passages([example["input"] for example in EXAMPLES]),

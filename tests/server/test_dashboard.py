@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.leaving import seconds_until
@@ -101,6 +102,41 @@ def test_a_query_for_something_else_would_be_found(offered):
 def test_gauges_are_read_when_they_are_asked_for_also_on_the_port_of_their_own(offered):
     assert {"fewshot_queue_depth", "fewshot_sequences_running", "fewshot_engine_ready"} <= set(offered)
     assert "process_resident_memory_bytes" in offered
+
+
+def test_every_metric_of_ours_is_told_of_and_no_other():
+    page = Path("docs/observability.md").read_text()
+    told = set(re.findall(r"^\| `(fewshot_\w+)`", page, re.MULTILINE))
+    known = {f"{name}_total" if kind is Counter else name for name, kind in families()}
+    assert told == known
+
+
+def families():
+    from server.metrics import Metrics
+
+    held = [one for one in vars(Metrics()).values() if hasattr(one, "_labelnames")]
+    return [(one._name, type(one)) for one in held]
+
+
+def test_searches_are_timed_by_leg(serve, tmp_path):
+    with serve(folder=tmp_path) as running, httpx.Client(base_url=f"{running.url}/v1", timeout=20) as client:
+        value = running.parts.metrics.registry.get_sample_value
+        store = client.post("/vector_stores", json={"name": "s"}).json()["id"]
+        form = {"file": ("a.txt", b"Ducks swim on ponds."), "purpose": (None, "assistants")}
+        file = client.post("/files", files=form).json()["id"]
+        client.post(f"/vector_stores/{store}/files", json={"file_id": file})
+        assert seconds_until(lambda: value("fewshot_publications_total") == 1.0, 20) < 20
+
+        def searches():
+            legs = ("embed", "vector", "keyword", "fuse", "rerank", "all")
+            counts = (value("fewshot_retrieval_duration_seconds_count", {"leg": leg}) for leg in legs)
+            return dict(zip(legs, counts, strict=True))
+
+        ask = {"model": "echo", "messages": [{"role": "user", "content": "What do ducks do?"}]}
+        client.post("/chat/completions", json={**ask, "fewshot": {"vector_store_ids": [store]}})
+        assert searches() == {"embed": 1, "vector": 1, "keyword": 1, "fuse": 1, "rerank": None, "all": 1}
+        client.post(f"/vector_stores/{store}/search", json={"query": "ducks", "search_mode": "keyword"})
+        assert searches() == {"embed": 1, "vector": 1, "keyword": 2, "fuse": 2, "rerank": None, "all": 1}
 
 
 def test_attached_files_and_what_is_not_yet_answered_are_counted(serve, tmp_path):

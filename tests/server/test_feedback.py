@@ -10,6 +10,7 @@ from server.feedback import WINDOW_HOURS, Feedback, Opinion
 from server.schema import exposures, feedback
 from server.wire.feedback import FeedbackRequest
 from server.wire.fields import FEEDBACK
+from tests.server.live_experiments import live
 
 ASK = [{"role": "user", "content": "Hello"}]
 
@@ -43,6 +44,32 @@ def test_an_opinion_joins_the_answer_by_its_id_and_a_second_one_replaces_it(serv
         with open_database(tmp_path / "journal.db").connect() as connection:
             kept = connection.execute(sa.select(feedback.c.value).order_by(feedback.c.id)).scalars().all()
     assert kept == ["true", "false", "1.0"] * 3
+
+
+def test_opinions_are_counted_by_experiment_and_arm_and_refused_ones_are_not(serve, tmp_path):
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "shots.toml").write_text(live())
+    with serve(reply="x", experiments=folder) as running:
+
+        def counted(metric, experiment="none", arm="none"):
+            labels = {"metric": metric, "experiment": experiment, "arm": arm}
+            return running.parts.metrics.registry.get_sample_value("fewshot_feedback_total", labels)
+
+        client = running.client()
+        counts = client.chat.completions.create(model="echo", messages=ASK, user="u1")
+        pinned = client.completions.create(model="echo", prompt="Hello")
+        with open_database(tmp_path / "journal.db").connect() as connection:
+            arm = connection.execute(
+                sa.select(exposures.c.arm).where(exposures.c.turn == counts.id)
+            ).scalar_one()
+        for _ in range(2):
+            give(running, id=counts.id, metric="thumb", value=True)
+        give(running, id=pinned.id, metric="rating", value=0.5)
+        give(running, id="chatcmpl-nope", metric="thumb", value=True)
+        assert counted("thumb", "shots", arm) == 2
+        assert counted("rating") == 1
+        assert counted("thumb") is None
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,18 @@ def test_exposures_that_get_lost_raise_the_alarm_before_any_window_closes(world)
     assert here.known.status == "stopped"
 
 
+def test_a_sample_ratio_that_is_wrong_is_told_at_once_and_after_a_restart(world):
+    here, told = world(), {}
+    Evaluator(here.engine, here.log, told.__setitem__).look(here.later(0.1))
+    assert told == {"shots": False}
+    here.traffic(lost={"plain": 1 / 3})
+    Evaluator(here.engine, here.log, told.__setitem__).look(here.later(0.9))
+    assert told == {"shots": True}
+    told.clear()
+    assert Evaluator(here.engine, here.log, told.__setitem__).look(here.later(1)) is None
+    assert told == {"shots": True}
+
+
 def test_the_report_agrees_with_the_journal_to_the_row(world):
     here = world()
     rows = here.traffic(users=600)[exposures]

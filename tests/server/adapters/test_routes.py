@@ -10,6 +10,7 @@ import pytest
 
 from server.keys import SCOPES
 from tests.server.adapters.making import write_lora, write_manifest, write_soft
+from tests.server.leaving import seconds_until
 from tests.server.live_experiments import live
 
 ASK = [{"role": "user", "content": "Hello"}]
@@ -114,6 +115,27 @@ def test_a_soft_prompts_tokens_are_counted_and_take_room(desk):
     assert desk.client.completions.create(model="echo", prompt=prompt, max_tokens=4).usage
     with pytest.raises(openai.BadRequestError, match="context"):
         desk.client.completions.create(model=f"echo:{reference}", prompt=prompt, max_tokens=4)
+
+
+def test_the_metrics_count_the_versions_that_answer(desk):
+    def loaded():
+        return desk.running.parts.metrics.registry.get_sample_value("fewshot_adapters_loaded")
+
+    desk.running.parts.metrics.watch(
+        waiting=lambda: 0,
+        running=lambda: 0,
+        ready=lambda: 1,
+        adapters=lambda: desk.running.parts.adapters.loaded,
+        journal_dropped=lambda: 0,
+    )
+    one, other = desk.add(), desk.add(seed=1)
+    assert loaded() == 0
+    for reference in (one, other):
+        desk.post(f"adapters/{reference}/load")
+    desk.post(f"adapters/{one}/promote", alias="tone")
+    assert loaded() == 2, "an alias is no adapter of its own"
+    desk.post(f"adapters/{other}/unload")
+    assert seconds_until(lambda: loaded() == 1, 20) < 20
 
 
 def test_the_journal_and_the_headers_name_the_version_that_answered(desk):
