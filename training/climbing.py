@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,19 +49,30 @@ class Order:
         return "cpu" if self.only_made else self.device
 
 
-def climb(rungs: Sequence[Rung], order: Order, made_from: MadeFrom, make: Make, say: Say) -> list[Row]:
-    """One row per rung, in the order of `rungs`; further runs that a rung makes follow it as rows."""
+def climb(
+    rungs: Sequence[Rung],
+    order: Order,
+    made_from: MadeFrom,
+    make: Make,
+    say: Say,
+    *,
+    until: float = math.inf,
+) -> list[Row]:
+    """One row per rung, in the order of `rungs`; further runs that a rung makes follow it as rows.
+
+    No run is begun after `until` on the monotonic clock.
+    """
     rows: list[Row] = []
     for rung in rungs:
-        rows += _rows(rung, order, made_from, make, say)
+        rows += _rows(rung, order, made_from, make, say, until)
     return rows
 
 
-def _rows(rung: Rung, order: Order, made_from: MadeFrom, make: Make, say: Say) -> list[Row]:
+def _rows(rung: Rung, order: Order, made_from: MadeFrom, make: Make, say: Say, until: float) -> list[Row]:
     made: dict[str, list[Run]] = {rung.name: []}
     try:
         for seed in order.seeds[: rung.seeds]:
-            for run in _runs(rung, seed, order, made_from, make, say):
+            for run in _runs(rung, seed, order, made_from, make, say, until):
                 made.setdefault(run.rung, []).append(run)
     except (TrainingRefused, PromptError) as problem:
         return [Row(rung=rung.name, failed=str(problem), served_by=rung.served_by)]
@@ -69,17 +81,20 @@ def _rows(rung: Rung, order: Order, made_from: MadeFrom, make: Make, say: Say) -
         say(f"{rung.name}: failed, {reason}")
         return [Row(rung=rung.name, failed=reason, served_by=rung.served_by)]
     if not made[rung.name]:
-        return [Row(rung=rung.name, failed="not made yet", served_by=rung.served_by)]
+        missing = "not made yet" if order.only_made else "the time was up before it"
+        return [Row(rung=rung.name, failed=missing, served_by=rung.served_by)]
     return [Row(rung=name, runs=tuple(some), served_by=rung.served_by) for name, some in made.items()]
 
 
-def _runs(rung: Rung, seed: int, order: Order, made_from: MadeFrom, make: Make, say: Say) -> Sequence[Run]:
+def _runs(
+    rung: Rung, seed: int, order: Order, made_from: MadeFrom, make: Make, say: Say, until: float
+) -> Sequence[Run]:
     path = order.out / "runs" / f"{rung.name.replace('/', '-')}-{seed}.json"
     key = hashlib.sha256(json.dumps(made_from(rung, seed), sort_keys=True, default=str).encode()).hexdigest()
     if (found := read_runs(path, key)) is not None:
         say(f"{rung.name} seed {seed}: kept from before")
         return found
-    if order.only_made:
+    if order.only_made or time.monotonic() > until:
         return []
     began = time.monotonic()
     made = make(rung, seed)

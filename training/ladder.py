@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -52,12 +55,22 @@ class Ladder:
             self._template = template_for(split, order.template)  # a wrong name is said before hours of work
         self._texts: dict[Family, Texts] = {}
         self._vectors: dict[Family, tuple[Vectors, Layer]] = {}
+        self._left_out: list[tuple[Rung, float]] = []
         if order.minutes is not None:
             self._fit_budget(order.minutes * 60)
 
     def climb(self) -> list[Row]:
         """One row per rung, in the order of `rungs`; calibrated prompts follow their raw ones."""
-        return climb(self.rungs, self._order, self._made_from, self._run, self._say)
+        until = math.inf if self._order.minutes is None else self._began + self._order.minutes * 60
+        rows = climb(self.rungs, self._order, self._made_from, self._run, self._say, until=until)
+        return rows + [
+            Row(
+                rung=one.name,
+                served_by=one.served_by,
+                failed=f"it alone takes about {seconds / 60:.0f} min here",
+            )
+            for one, seconds in self._left_out
+        ]
 
     def _run(self, rung: Rung, seed: int) -> Sequence[Run]:
         return {"prompt": self._prompted, "features": self._features, "network": self._network}[rung.kind](
@@ -114,7 +127,33 @@ class Ladder:
         return Rows(*(one / np.linalg.norm(one, axis=1, keepdims=True) for one in parts))
 
     def _fit_budget(self, seconds: float) -> None:
-        """Cuts the data to what fits the time; says so."""
+        """Cuts data, seeds and rungs to what fits the time; says so."""
+        path = self._order.out / "plan.json"
+        wanted = [self.split.digest, seconds, [asdict(one) for one in self.rungs], self._digests, self._sizes]
+        key = hashlib.sha256(
+            json.dumps([*wanted, self._order.epochs, self._order.device], sort_keys=True).encode()
+        ).hexdigest()
+        plan = pace.remembered(path, key)
+        if plan is None:
+            left = seconds - (time.monotonic() - self._began)
+            plan = pace.planned(self.split, self.rungs, self._paces(), self._order.epochs, left)
+            pace.remember(path, key, plan)
+        whole, every = self.split, self.rungs
+        self.split, self.rungs = plan.cut(whole), plan.of(every)
+        self._left_out = [(one, plan.left_out[one.name]) for one in every if one.name in plan.left_out]
+        parts = zip(
+            plan.texts, (whole.train, whole.valid, whole.test), ("train", "valid", "test"), strict=True
+        )
+        self._say(
+            f"{seconds / 60:g} minutes allow "
+            + ", ".join(f"{count:,} of {len(all_):,} {what}" for count, all_, what in parts)
+            + f", {plan.seeds} of {len(self._order.seeds)} seeds"
+        )
+        if plan.left_out:
+            self._say("left out for the time they take: " + ", ".join(plan.left_out))
+
+    def _paces(self) -> dict[Family, pace.Pace]:
+        """A few real steps of each base."""
         some = replace(
             self.split, train=self.split.train[:256], valid=self.split.valid[:1], test=self.split.test[:1]
         )
@@ -122,24 +161,7 @@ class Ladder:
         for family, backbone in self.backbones.items():
             settings = replace(settings_for("all", 0), **self._sizes)  # type: ignore[arg-type]
             paces[family] = pace.measure(Texts(backbone, some, settings.max_tokens), settings)
-        whole = self.split
-        left = seconds - (time.monotonic() - self._began)
-        self.split = pace.cut(whole, self.rungs, paces, self._order.epochs, left)
-        counts = [
-            (len(part), len(all_))
-            for part, all_ in zip(
-                (self.split.train, self.split.valid, self.split.test),
-                (whole.train, whole.valid, whole.test),
-                strict=True,
-            )
-        ]
-        self._say(
-            f"{seconds / 60:g} minutes allow "
-            + ", ".join(
-                f"{n:,} of {m:,} {what}"
-                for (n, m), what in zip(counts, ("train", "valid", "test"), strict=True)
-            )
-        )
+        return paces
 
     def _made_from(self, rung: Rung, seed: int) -> Sequence[Any]:
         return [

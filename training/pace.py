@@ -1,10 +1,16 @@
-"""How much a time budget buys on this machine: a few real steps are timed, the data is cut to fit."""
+"""How much a time budget buys on this machine: a few real steps are timed, the data is cut to fit.
+
+When the least data is still too much, one seed is run instead of several, and then the dearest rungs are left
+out, by name and with what they would have taken.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from training.batching import plan
@@ -48,24 +54,81 @@ def measure(texts: Texts, settings: Settings) -> Pace:
     return Pace(tokens / seconds, sum(lengths) / len(lengths))
 
 
-def cut(
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a budget allows."""
+
+    texts: tuple[int, int, int]  # train, valid, test
+    seeds: int  # at most, of any rung
+    left_out: Mapping[str, float]  # rung → seconds that it alone would take
+
+    def of(self, rungs: Sequence[Rung]) -> list[Rung]:
+        """The rungs that are run, with their seeds."""
+        return [
+            replace(one, seeds=min(one.seeds, self.seeds)) for one in rungs if one.name not in self.left_out
+        ]
+
+    def cut(self, split: Split) -> Split:
+        """The split with so many texts, drawn by hash: files come sorted by label."""
+        train, valid, test = (
+            drawn(part, count)
+            for part, count in zip((split.train, split.valid, split.test), self.texts, strict=True)
+        )
+        return replace(split, train=train, valid=valid, test=test)
+
+
+def planned(
     split: Split, rungs: Sequence[Rung], paces: Mapping[Family, Pace], epochs: float, seconds: float
-) -> Split:
-    """The split with as many examples as the budget allows, the same for every rung; drawn by hash."""
-    test = drawn(split.test, min(len(split.test), MOST_TEST))
-    valid = drawn(split.valid, min(len(split.valid), MOST_VALID))
+) -> Plan:
+    """As many texts as the budget allows; with the least of them, fewer seeds, then fewer rungs."""
+    most = max((one.seeds for one in rungs), default=1)
+    plan = Plan(_counts(split, rungs, paces, epochs, seconds), most, {})
+    if plan.texts != (least := _least(split)):
+        return plan
+    plan = replace(plan, seeds=1 if cost(rungs, paces, epochs, *least) > seconds * SPARE else most)
+    while (kept := plan.of(rungs)) and cost(kept, paces, epochs, *least) > seconds * SPARE:
+        alone = {one.name: cost([one], paces, epochs, *least) for one in kept}
+        dearest = max(alone, key=lambda name: alone[name])
+        plan = replace(plan, left_out={**plan.left_out, dearest: alone[dearest]})
+    return replace(plan, texts=_counts(split, plan.of(rungs), paces, epochs, seconds))
+
+
+def remembered(path: Path, key: str) -> Plan | None:
+    """The plan of a ladder that was stopped: measured again, another would come out, and no run be kept."""
+    try:
+        found = json.loads(path.read_text())
+        if found["key"] != key:
+            return None
+        return Plan(tuple(found["texts"]), int(found["seeds"]), dict(found["left_out"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(path: Path, key: str, plan: Plan) -> None:
+    path.write_text(json.dumps({"key": key} | asdict(plan)))
+
+
+def _least(split: Split) -> tuple[int, int, int]:
+    return (
+        min(len(split.train), LEAST_TRAIN),
+        min(len(split.valid), LEAST_VALID),
+        min(len(split.test), LEAST_TEST),
+    )
+
+
+def _counts(
+    split: Split, rungs: Sequence[Rung], paces: Mapping[Family, Pace], epochs: float, seconds: float
+) -> tuple[int, int, int]:
+    """(train, valid, test) texts that fit; never below the least."""
+    _, least_valid, least_test = _least(split)
+    valid, test = min(len(split.valid), MOST_VALID), min(len(split.test), MOST_TEST)
     while True:
-        fixed = cost(rungs, paces, epochs, 0, len(valid), len(test))
+        fixed = cost(rungs, paces, epochs, 0, valid, test)
         each = cost(rungs, paces, epochs, 1, 0, 0)
         count = int((seconds * SPARE - fixed) / each) if each else len(split.train)
-        if count >= max(LEAST_TRAIN, 2 * len(test)) or (
-            len(test) <= LEAST_TEST and len(valid) <= LEAST_VALID
-        ):
-            break
-        test = drawn(test, max(LEAST_TEST, len(test) * 3 // 4))  # never the head: files come sorted by label
-        valid = drawn(valid, max(LEAST_VALID, len(valid) * 3 // 4))
-    train = drawn(split.train, max(LEAST_TRAIN, min(len(split.train), count)))
-    return replace(split, train=train, valid=valid, test=test)
+        if count >= max(LEAST_TRAIN, 2 * test) or (test <= least_test and valid <= least_valid):
+            return min(len(split.train), max(LEAST_TRAIN, count)), valid, test
+        test, valid = max(least_test, test * 3 // 4), max(least_valid, valid * 3 // 4)
 
 
 def cost(

@@ -4,12 +4,15 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
-from training import cli
+from training import cli, pace
 from training.climbing import Order
 from training.data import read_split
 from training.errors import DataRefused, TrainingRefused
 from training.ladder import Ladder
+from training.records import Example, Split
 from training.rungs import rungs
 
 FEW = (
@@ -105,15 +108,51 @@ def test_a_report_makes_no_run(bases, reviews, tmp_path):
     assert {row["failed"] for row in rows if "failed" in row} == {"not made yet"}
 
 
-def test_a_budget_cuts_the_data_to_fit(bases, reviews, tmp_path):
+def test_a_rung_that_takes_longer_than_the_budget_is_left_out_by_name(bases, reviews, tmp_path):
     said = []
     order = Order(
-        bases=(bases["encoder"],), out=tmp_path, device="cpu", seeds=(1,), minutes=0.02, max_tokens=48,
+        bases=(bases["encoder"],), out=tmp_path, device="cpu", seeds=(1,), minutes=1e-5, max_tokens=48,
         rungs=("encoder/all",),
     )  # fmt: skip
     ladder = Ladder(order, read_split(reviews), said.append)
-    assert len(ladder.split.train) < 240
     assert "minutes allow" in said[0]
+    assert said[1] == "left out for the time they take: encoder/all"
+    (row,) = ladder.climb()
+    assert "it alone takes about" in row.failed
+
+
+def test_no_run_is_begun_when_the_time_is_up_and_a_stopped_ladder_keeps_its_plan(bases, reviews, tmp_path):
+    order = Order(
+        bases=(bases["encoder"],), out=tmp_path, device="cpu", seeds=(1, 2), minutes=2, max_tokens=48,
+        rungs=("encoder/features-lr", "encoder/last-1"),
+    )  # fmt: skip
+    first = Ladder(order, read_split(reviews), print)
+    first._began -= 180
+    assert {row.failed for row in first.climb()} == {"the time was up before it"}
+    second = Ladder(order, read_split(reviews), print)
+    assert (second.split, second.rungs) == (first.split, first.rungs)
+    rows = second.climb()
+    assert [len(row.runs) for row in rows] == [1, 2]
+    second._began -= 180
+    again = second.climb()  # what was made is kept, whatever the time is
+    assert [row.runs for row in again] == [row.runs for row in rows]
+
+
+@given(fast=st.floats(10, 1e5), slow=st.floats(1, 1e4), seconds=st.floats(1, 1e5), seeds=st.integers(1, 3))
+def test_what_is_planned_fits_the_time_and_what_is_left_out_is_the_dearest(fast, slow, seconds, seeds):
+    some = tuple(Example(id=str(at), text=str(at), label=at % 2) for at in range(1_000))
+    split = Split(name="x", labels=("a", "b"), train=some, valid=some[:400], test=some[:600], digest="")
+    every = rungs({"encoder": 6, "decoder": 30}, seeds=seeds)
+    paces = {"encoder": pace.Pace(fast, 100), "decoder": pace.Pace(slow, 120)}
+    plan = pace.planned(split, every, paces, 2.0, seconds)
+    kept = plan.of(every)
+    assert not kept or pace.cost(kept, paces, 2.0, *plan.texts) <= seconds
+    assert not plan.left_out or plan.seeds == 1
+    least = (pace.LEAST_TRAIN, pace.LEAST_VALID, pace.LEAST_TEST)
+    costs = [pace.cost([one], paces, 2.0, *least) for one in kept]
+    assert all(one >= max(costs, default=0) for one in plan.left_out.values())
+    cut = plan.cut(split)
+    assert (len(cut.train), len(cut.valid), len(cut.test)) == plan.texts
 
 
 def test_rungs_that_are_not_there_and_two_of_a_kind_are_refused(bases, reviews, tmp_path):

@@ -39,7 +39,7 @@ def test_a_budget_keeps_every_label(reviews):
     split = read_split(reviews)
     split = replace(split, valid=grouped(split, 150), test=grouped(split, 450))
     paces = {"encoder": pace.Pace(tokens_per_second=2_000, tokens_per_text=100)}
-    cut = pace.cut(split, rungs({"encoder": 4}, seeds=3), paces, 2.0, 30)
+    cut = pace.planned(split, rungs({"encoder": 4}, seeds=3), paces, 2.0, 30).cut(split)
     assert len(cut.test) < 900
     for part in (cut.valid, cut.test):
         assert min(np.bincount([one.label for one in part])) > len(part) / 3
