@@ -40,7 +40,7 @@ check: setup-dev  ## Format, lint, types, import contracts, generated docs
 	@$(BIN)/python -m deploy.generate_docs --check
 
 audit:           ## Ask the advisory databases about every locked package (needs the network and uv)
-	@for lock in deploy/cpu.lock deploy/dev.lock; do uvx pip-audit --disable-pip --require-hashes -r $$lock; done
+	@$(PYTHON) deploy/audit.py
 
 docs: setup-dev  ## Write the generated docs again
 	@$(BIN)/python -m deploy.generate_docs
