@@ -4,20 +4,23 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request as HTTPRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.adapters.registry import Registry
 from server.adapters.shelf import Shelf
 from server.auth import Door, anyone
+from server.bounded_http import is_surplus
 from server.corpora import Corpora
 from server.deciding import Desk
+from server.errors import QueueFull
 from server.feedback import Feedback
 from server.metrics import Metrics
 from server.observing import Observer, Request
@@ -39,10 +42,13 @@ from server.routes import (
     store_files,
     vector_stores,
 )
+from server.routes.bodies import Bodies
 from server.seams import Embeddings
 from server.stored_responses import StoredResponses
-from server.wire.handlers import install_error_handlers
+from server.wire.handlers import error_response, install_error_handlers
 from server.wire.headers import EXPOSED, ratelimit_headers
+
+UNCONDITIONAL = ("/health", "/ready")  # a server that is full is not one that is down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,7 @@ class Options:
     body_bytes: int = 4 * 2**20
     unit_header: str | None = None
     unknown_fields: Literal["refuse", "report"] = "refuse"
+    bodies: Bodies = field(default_factory=Bodies)  # counts those that are being read
     stalled_seconds: float = 30.0  # a stream whose reader takes nothing for so long is dropped
     metrics_here: bool = True  # /metrics on this port; only where the port is loopback
 
@@ -148,6 +155,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=list(EXPOSED),
         )
+    app.add_middleware(Surplus, metrics=metrics)
     app.add_middleware(Accounting, metrics=metrics, observers=observers)
     refuse_undeclared(app)
     return app
@@ -162,6 +170,23 @@ def refuse_undeclared(app: FastAPI) -> None:
                 raise RuntimeError(
                     f"route {route.path} declares no scope: use auth.requires(...) or auth.anyone"
                 )
+
+
+class Surplus:
+    """Turns away who came while every connection was at work; whoever asks after the server is answered."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not is_surplus(scope) or scope["path"] in UNCONDITIONAL:
+            await self._app(scope, receive, send)
+            return
+        self._metrics.rejected.labels("queue_full").inc()
+        full = QueueFull("too many connections are open; ask again later", retry_after_seconds=1)
+        refusal = error_response(HTTPRequest(scope), full, {"connection": "close"})
+        await refusal(scope, receive, send)
 
 
 class Accounting:

@@ -1,8 +1,11 @@
-"""HTTP on a connection, with the bounds that uvicorn has not: a slow head, buffers, hanging up.
+"""HTTP on a connection, with the bounds that uvicorn has not: how many, a slow head, buffers, hanging up.
 
 A head that comes a byte at a time would hold its connection for ever, and so would a reader who stops
 reading: closing a socket politely waits until what is in its buffer has been taken. The kernel would buffer
 some 4 MB for such a reader, and tell only after a third of that whether he reads at all.
+
+One connection more than `most` takes the place of the one that has said nothing for longest: nobody who only
+holds connections keeps others out. Where all are at work, the newcomer's request is marked as surplus.
 """
 
 import asyncio
@@ -15,7 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from server.gathered_writes import GatheredWrites
 
 HEAD_SECONDS = 30.0
+MOST_CONNECTIONS = 2000
 SEND_BYTES = 2**18  # the kernel doubles it
+SURPLUS = "fewshot.surplus"  # in a request's `extensions`: it came when all connections were at work
 HANG_UP = "fewshot.hang_up"  # in a request's `extensions`: drops the connection with all that is not sent
 
 
@@ -23,25 +28,55 @@ class BoundedHttp(HttpToolsProtocol):
     """A connection whose requests begin within `head_seconds` of their first byte, or of connecting."""
 
     head_seconds = HEAD_SECONDS
+    most = MOST_CONNECTIONS
+    _surplus = False
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, GatheredWrites(transport, self.loop)))
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        if len(self.connections) > self.most:
+            self._make_room()
+        self._silent[self] = None
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._silent.pop(self, None)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        cast(dict[str, Any], self.scope)["extensions"] = {HANG_UP: self.transport.abort}
+        cast(dict[str, Any], self.scope)["extensions"] = {
+            HANG_UP: self.transport.abort,
+            SURPLUS: self._surplus and len(self.connections) > self.most,
+        }
         self._await_head()
 
     def on_headers_complete(self) -> None:
         self._head_came()
+        self._silent.pop(self, None)
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        if not self.pipeline and not self.transport.is_closing():
+            self._silent[self] = None
+        super().on_response_complete()
+
+    @property
+    def _silent(self) -> dict["BoundedHttp", None]:
+        """The server's connections on which no request is at work, the longest silent one first."""
+        silent: dict[BoundedHttp, None] = self.server_state.__dict__.setdefault("silent", {})
+        return silent
+
+    def _make_room(self) -> None:
+        longest = next(iter(self._silent), None)
+        if longest is None:
+            self._surplus = True
+            return
+        del self._silent[longest]
+        self.connections.discard(longest)  # not only when the loop comes to it
+        longest.transport.abort()
 
     def _await_head(self) -> None:
         self._head_came()
@@ -63,3 +98,13 @@ def hang_up_of(scope: Mapping[str, Any]) -> Callable[[], None] | None:
     """How to drop the connection of this request; None where the server below offers no way."""
     found: Callable[[], None] | None = (scope.get("extensions") or {}).get(HANG_UP)
     return found
+
+
+def is_surplus(scope: Mapping[str, Any]) -> bool:
+    """Whether this request came when all connections were at work."""
+    return bool((scope.get("extensions") or {}).get(SURPLUS))
+
+
+def bounded_http(*, most: int, head_seconds: float) -> type[BoundedHttp]:
+    """The protocol with these bounds."""
+    return type("BoundedHttp", (BoundedHttp,), {"most": most, "head_seconds": head_seconds})

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import math
+import resource
 import signal
 import socket
 import time
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
 from server.app import Opened, create_app
-from server.bounded_http import BoundedHttp
+from server.bounded_http import bounded_http
 from server.logs import log_request, set_up
 from server.metrics import Metrics
 from server.observing import Observer
@@ -30,6 +31,7 @@ from server.tracing import TracingUnavailable, open_tracing
 from server.wiring import open_parts
 
 LAG_SAMPLE_SECONDS = 0.5
+OTHER_FILES = 2048  # than connections: segments, databases, the engine's
 
 log = logging.getLogger("fewshot")
 
@@ -37,6 +39,7 @@ log = logging.getLogger("fewshot")
 def run(settings: Settings) -> int:
     """Serve until told to stop; 0 after a clean drain. Raises Refusal for an unusable configuration."""
     set_up(settings.telemetry.logs, requests=settings.telemetry.log_requests)
+    allow_files(settings.connections.most + OTHER_FILES)
     listening = listen(settings)
     port = listening.getsockname()[1]
     settings = overridden(settings, {"server": {"port": port}})
@@ -86,7 +89,9 @@ async def _serve_observed(
         server = Draining(
             uvicorn.Config(
                 app,
-                http=BoundedHttp,
+                http=bounded_http(
+                    most=settings.connections.most, head_seconds=settings.connections.head_seconds
+                ),
                 log_level="warning",
                 access_log=False,
                 timeout_keep_alive=75,
@@ -163,6 +168,14 @@ async def _time_loop(observe: Callable[[float], None]) -> None:
         due = loop.time() + LAG_SAMPLE_SECONDS
         await asyncio.sleep(LAG_SAMPLE_SECONDS)
         observe(loop.time() - due)
+
+
+def allow_files(needed: int) -> None:
+    """Let the process open so many files where its hard limit allows; `fewshot doctor` tells where not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -8,13 +8,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from server.adapter_settings import Adapters, LoraRank
 from server.alias_settings import Alias, AliasName
-from server.section import Origins, Section
+from server.network_settings import Connections, Server
+from server.section import Section
 from server.telemetry_settings import Telemetry
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -52,29 +53,6 @@ class Paths(Section):
     experiments: Path | None = Field(
         None, description="a folder of experiment files; read again when one changes"
     )
-
-
-class Server(Section):
-    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs auth.enabled")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 picks a free port")
-    public_url: str | None = Field(None, description="how clients reach this server; used in citations")
-    unknown_fields: Literal["refuse", "report"] = Field(
-        "refuse", description="unknown body fields: 400, or skip and list them"
-    )
-    unit_header: str | None = Field(None, description="trusted header that names the experiment unit")
-    deadline_seconds: float = Field(300, gt=0, le=3600, description="longest life of one request")
-    drain_seconds: float = Field(30, ge=0, description="after SIGTERM, time for admitted requests to finish")
-    running: int | None = Field(
-        None, ge=1, description="requests inside the engine at once; default engine.batch"
-    )
-    queue: int = Field(256, ge=0, description="requests that may wait; more get 429")
-    body_bytes: int = Field(4 * 2**20, ge=1024, description="largest JSON body")
-    upload_bytes: int = Field(100 * 2**20, ge=1024, description="largest uploaded file")
-    metrics_port: int = Field(
-        9464, ge=0, le=65535, description="own loopback port of /metrics when host is not loopback"
-    )
-    openapi: bool = Field(True, description="serve /openapi.json")
-    cors_origins: Origins | None = Field(None, description="sites whose pages may call from a browser, or *")
 
 
 class Auth(Section):
@@ -180,6 +158,7 @@ class Responses(Section):
 class Settings(Section):
     paths: Paths = Field(default_factory=Paths)
     server: Server = Field(default_factory=Server)
+    connections: Connections = Field(default_factory=Connections)
     auth: Auth = Field(default_factory=Auth)
     engine: Engine = Field(default_factory=Engine)
     adapters: Adapters = Field(default_factory=Adapters)

@@ -51,6 +51,7 @@ from server.pool_opening import open_demos
 from server.quotas import Quotas, Rates
 from server.records import Sampling
 from server.retrieval import IndexRetriever
+from server.routes.bodies import Bodies
 from server.seams import Decoder
 from server.settings import Settings, SettingsRefused
 from server.stored_responses import StoredResponses
@@ -177,6 +178,10 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
                 body_bytes=server.body_bytes,
                 unit_header=server.unit_header,
                 unknown_fields=server.unknown_fields,
+                bodies=Bodies(
+                    seconds=settings.connections.body_seconds, most_bytes=settings.connections.bodies_bytes
+                ),
+                stalled_seconds=settings.connections.stalled_seconds,
                 metrics_here=settings.loopback,
             ),
         )

@@ -30,7 +30,7 @@ def machine(settings: Settings, model: Path | None) -> Iterator[Finding]:
     yield memory(settings, model, memory_bytes())
     yield disk(settings.paths.data)
     yield file_system(settings.paths.data, Path("/proc/mounts"))
-    yield files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield files(resource.getrlimit(resource.RLIMIT_NOFILE)[1], settings.connections.most)
     yield port(settings.server.host, settings.server.port, "port")
     if not settings.loopback and settings.server.metrics_port:
         yield port("127.0.0.1", settings.server.metrics_port, "metrics port")
@@ -114,10 +114,12 @@ def file_system(data: Path, mounts: Path) -> Finding:
     return ok("file system", kind)
 
 
-def files(limit: int) -> Finding:
-    """Open files a server may hold: a connection each, and the segments."""
-    if limit != resource.RLIM_INFINITY and limit < FEW_FILES:
-        return warn("open files", f"at most {limit}", f"ulimit -n {FEW_FILES} or more (LimitNOFILE=)")
+def files(limit: int, connections: int) -> Finding:
+    """Open files a server may hold: a connection each, and the segments. It raises its own soft limit."""
+    needed = connections + FEW_FILES
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        way = f"ulimit -Hn {needed} or more (LimitNOFILE=), or a smaller connections.most"
+        return warn("open files", f"at most {limit}", way)
     return ok("open files", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit}")
 
 

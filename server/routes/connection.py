@@ -1,4 +1,4 @@
-"""What every route needs of the connection: the body under a cap, the caller's going away, event streams."""
+"""What every route needs of the connection: the caller's going away, event streams."""
 
 import asyncio
 import logging
@@ -11,39 +11,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.bounded_http import hang_up_of
-from server.errors import DeadlineExceeded, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from server.errors import DeadlineExceeded
 from server.wire.headers import deadline_of, patience_of
 
 T = TypeVar("T")
-BODY_SECONDS = 30.0
 
 log = logging.getLogger("fewshot")
-
-
-async def read_json_bytes(request: Request, limit: int) -> bytes:
-    """The body, refused while it is read when it grows over `limit` bytes.
-
-    Raises RequestTooLarge, RequestTimeout, UnsupportedMediaType, ClientDisconnect.
-    """
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType(f"send application/json, not {kind[:80]}")
-    chunks, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    raise RequestTooLarge(f"the body is larger than {limit} bytes")
-                chunks.append(chunk)
-                if not message.get("more_body"):
-                    return b"".join(chunks)
-    except TimeoutError:
-        raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from server.auth import requires
 from server.errors import ContextTooLong, ModelNotFound
 from server.keys import Key
-from server.routes.connection import in_time, read_json_bytes
+from server.routes.bodies import read_json_bytes
+from server.routes.connection import in_time
 from server.routes.granting import grant
 from server.seams import Embeddings
 from server.wire.embeddings import EmbeddingAsk, embedding_body, read_embedding

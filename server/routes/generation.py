@@ -15,7 +15,8 @@ from server.ids import new_id
 from server.keys import Key
 from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
-from server.routes.connection import EventStream, read_json_bytes, unless_gone
+from server.routes.bodies import read_json_bytes
+from server.routes.connection import EventStream, unless_gone
 from server.routes.granting import estimate, place
 from server.wire.headers import deadline_of, fewshot_headers, noted_of, patience_of
 from server.wire.reading import Context

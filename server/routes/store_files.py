@@ -16,7 +16,7 @@ from indexer.file_batches import FileBatch
 from indexer.ownership import STATES
 from server.corpora import Corpora
 from server.errors import InvalidValue
-from server.routes.connection import read_json_bytes
+from server.routes.bodies import read_json_bytes
 from server.routes.durable import Attempt, of_json, once
 from server.routes.files import Caller, answer
 from server.wire.cursors import list_body, read_window

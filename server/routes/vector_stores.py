@@ -17,7 +17,8 @@ from server.auth import requires
 from server.corpora import Corpora
 from server.keys import Key
 from server.pipeline import Parts
-from server.routes.connection import in_time, read_json_bytes
+from server.routes.bodies import read_json_bytes
+from server.routes.connection import in_time
 from server.routes.durable import Attempt, of_json, once
 from server.routes.files import Caller, answer
 from server.wire.cursors import list_body, read_window

@@ -108,8 +108,8 @@ def test_half_precision_on_a_processor_that_emulates_it_is_warned_of():
 
 
 def test_few_open_files_are_warned_of():
-    assert machine.files(256).state == "warn"
-    assert machine.files(65536).state == "ok"
+    assert machine.files(1500, 1000).state == "warn"
+    assert machine.files(65536, 1000).state == "ok"
 
 
 def test_documents_can_be_read_here():

@@ -1,5 +1,6 @@
 """Clients that write or read too slowly: nobody waits for them for ever."""
 
+import contextlib
 import json
 import socket
 import time
@@ -12,6 +13,7 @@ import pytest
 from server.admission import Admission
 from server.app import Options
 from server.bounded_http import BoundedHttp
+from server.routes.bodies import Bodies
 
 LONG = "All work and no play makes a dull answer. " * 5000
 
@@ -118,3 +120,71 @@ def test_a_body_that_does_not_come_holds_no_place(serve):
             model="echo", messages=[{"role": "user", "content": "Hi"}]
         )
         assert answer.choices[0].message.content == "Hi"
+
+
+class Few(BoundedHttp):
+    most = 3
+
+
+def answers(connection, request=b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"):
+    """The status a connection gets, 0 for none."""
+    try:
+        connection.sendall(request)
+        head = connection.recv(1 << 16)
+    except OSError:
+        return 0
+    return int(head.split()[1]) if head else 0
+
+
+def test_who_only_holds_connections_keeps_nobody_out(serve):
+    with serve(http=Few) as running, contextlib.ExitStack() as held:
+        first, second, third = (held.enter_context(connect(running.url)) for _ in range(3))
+        assert answers(first) == 200  # so that it is silent for the shortest time
+        newcomer = held.enter_context(connect(running.url))
+        assert answers(newcomer) == 200
+        assert second.recv(100) == b""  # the longest silent
+        assert answers(third) == answers(first) == 200
+        for _ in range(20):
+            assert answers(held.enter_context(connect(running.url))) == 200
+
+
+def test_when_all_connections_are_at_work_a_newcomer_is_told_to_come_again(serve):
+    with (
+        serve(reply=LONG, interval_seconds=0.05, http=Few) as running,
+        contextlib.ExitStack() as held,
+    ):
+        working = [held.enter_context(connect(running.url)) for _ in range(3)]
+        for connection in working:
+            connection.sendall(asked("Hello", stream=True, max_tokens=60_000))
+            assert connection.recv(1024).startswith(b"HTTP/1.1 200")
+        refused = httpx.get(f"{running.url}/v1/models")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["connection"] == "close"
+        assert refused.headers["x-request-id"].startswith("req_")
+        assert httpx.get(f"{running.url}/health").status_code == 200
+        assert httpx.get(f"{running.url}/ready").status_code == 200
+        assert all(connection.recv(1 << 16) for connection in working)  # nobody at work was cut off
+        working[0].close()
+        until(lambda: httpx.get(f"{running.url}/v1/models").status_code == 200)
+
+
+def test_bodies_that_are_being_read_are_bounded_together(serve):
+    options = Options(bodies=Bodies(most_bytes=200_000))
+    with serve(reply="Hi", options=options) as running, connect(running.url) as slow:
+        body = asked("x" * 150_000)
+        slow.sendall(body[:-5])
+        until(lambda: options.bodies.reading_bytes > 149_000)
+        refused = httpx.post(f"{running.url}/v1/chat/completions", content=body.split(b"\r\n\r\n")[1])
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        slow.sendall(body[-5:])
+        assert slow.recv(1024).startswith(b"HTTP/1.1 400")  # read whole, and longer than the context
+        until(lambda: options.bodies.reading_bytes == 0)
+
+
+def test_a_body_that_does_not_come_in_time_is_408(serve):
+    options = Options(bodies=Bodies(seconds=0.3))
+    with serve(reply="Hi", options=options) as running, connect(running.url) as slow:
+        slow.sendall(asked("Hello")[:-5])
+        assert slow.recv(1024).startswith(b"HTTP/1.1 408")
+    assert options.bodies.reading_bytes == 0

@@ -1,0 +1,80 @@
+"""JSON bodies, bounded: each in bytes and seconds, and all that are being read at once in bytes."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+from server.errors import QueueFull, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+
+BODY_SECONDS = 30.0
+MOST_BYTES = 256 * 2**20  # 64 bodies of the largest size
+
+
+class Bodies:
+    """What one server bears with while it reads. For one event loop."""
+
+    def __init__(self, *, seconds: float = BODY_SECONDS, most_bytes: int = MOST_BYTES) -> None:
+        self.seconds = seconds
+        self._most_bytes = most_bytes
+        self.reading_bytes = 0
+
+    @contextmanager
+    def one(self) -> Iterator["Body"]:
+        """A body's bytes count from when they arrive until this ends."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self.reading_bytes -= body.size
+
+    def take(self, many: int) -> None:
+        """Count these bytes. Raises QueueFull when all together are too many."""
+        if self.reading_bytes + many > self._most_bytes:
+            raise QueueFull("too many bodies are being read at once; ask again later")
+        self.reading_bytes += many
+
+
+class Body:
+    """What has arrived of one body."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._chunks: list[bytes] = []
+        self.size = 0
+
+    def take(self, chunk: bytes) -> None:
+        """Raises QueueFull."""
+        self._bodies.take(len(chunk))
+        self.size += len(chunk)
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+async def read_json_bytes(request: Request, limit: int) -> bytes:
+    """The body, refused while it is read when it grows over `limit` bytes.
+
+    Raises RequestTooLarge, RequestTimeout, UnsupportedMediaType, QueueFull, ClientDisconnect.
+    """
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType(f"send application/json, not {kind[:80]}")
+    bodies: Bodies = request.state.options.bodies
+    try:
+        with bodies.one() as body:
+            async with asyncio.timeout(bodies.seconds):
+                while True:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk = message.get("body", b"")
+                    if body.size + len(chunk) > limit:
+                        raise RequestTooLarge(f"the body is larger than {limit} bytes")
+                    body.take(chunk)
+                    if not message.get("more_body"):
+                        return body.whole()
+    except TimeoutError:
+        raise RequestTimeout(f"the body did not arrive within {bodies.seconds:g} s") from None
