@@ -86,9 +86,10 @@ def planned(
     if plan.texts != (least := _least(split)):
         return plan
     plan = replace(plan, seeds=1 if cost(rungs, paces, epochs, *least) > seconds * SPARE else most)
-    while (kept := plan.of(rungs)) and cost(kept, paces, epochs, *least) > seconds * SPARE:
-        alone = {one.name: cost([one], paces, epochs, *least) for one in kept}
-        dearest = max(alone, key=lambda name: alone[name])
+    alone = {one.name: cost([one], paces, epochs, *least) for one in plan.of(rungs)}
+    for dearest in sorted(alone, key=lambda name: -alone[name]):
+        if cost(plan.of(rungs), paces, epochs, *least) <= seconds * SPARE:
+            break
         plan = replace(plan, left_out={**plan.left_out, dearest: alone[dearest]})
     return replace(plan, texts=_counts(split, plan.of(rungs), paces, epochs, seconds))
 
@@ -122,11 +123,12 @@ def _counts(
     """(train, valid, test) texts that fit; never below the least."""
     _, least_valid, least_test = _least(split)
     valid, test = min(len(split.valid), MOST_VALID), min(len(split.test), MOST_TEST)
+    each = cost(rungs, paces, epochs, 1, 0, 0)
     while True:
-        fixed = cost(rungs, paces, epochs, 0, valid, test)
-        each = cost(rungs, paces, epochs, 1, 0, 0)
-        count = int((seconds * SPARE - fixed) / each) if each else len(split.train)
-        if count >= max(LEAST_TRAIN, 2 * test) or (test <= least_test and valid <= least_valid):
+        left = seconds * SPARE - cost(rungs, paces, epochs, 0, valid, test)
+        least = max(LEAST_TRAIN, 2 * test)
+        if left >= least * each or (test <= least_test and valid <= least_valid):
+            count = int(left / each) if each else len(split.train)
             return min(len(split.train), max(LEAST_TRAIN, count)), valid, test
         test, valid = max(least_test, test * 3 // 4), max(least_valid, valid * 3 // 4)
 

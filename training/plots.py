@@ -1,4 +1,4 @@
-"""The ladder as pictures, SVG and PNG: score against what is learned, and the layerwise sweep.
+"""The ladder as pictures, SVG and PNG: score against what is learned and against time; the layerwise sweep.
 
 With the IMDB data the article's figures stand beside ours as grey marks (Sebastian Raschka, "Finetuning Large
 Language Models"; numbers from its published results.txt: DistilBERT, 35,000 training reviews).
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prompts.analysis.paired import Interval
 from training.comparison import interval, resample
 from training.recommendation import mean
 from training.records import Row
@@ -58,63 +59,118 @@ def draw(
     written: list[Path] = []
     if not ran:
         return written
-    figure: Any = Figure(figsize=(9, 5.6), layout="constrained")
-    _against_parameters(figure.subplots(), ran, title, recommended, imdb, score)
-    written += _save(figure, folder, "ladder")
+    written += _save(_ladder(ran, title, recommended, imdb, score), folder, "ladder")
     for family in ("encoder", "decoder"):
         sweep = _sweep([row for row in ran if row.rung.startswith(f"{family}/")])
         if len(sweep) >= 2:
-            figure = Figure(figsize=(9, 5.6), layout="constrained")
+            figure: Any = Figure(figsize=(9, 5.6), layout="constrained")
             _layerwise(figure.subplots(), sweep, f"{title}, {family}", imdb)
             written += _save(figure, folder, f"layerwise-{family}")
     return written
 
 
-def _against_parameters(
-    axes: Any, rows: Sequence[Row], title: str, recommended: str | None, imdb: bool, score: str
-) -> None:
+class _Spot(NamedTuple):
+    """A rung in the picture; its number is its place in the list beside it, best first."""
+
+    number: int
+    name: str
+    score: Interval
+    share: float  # of the model's parameters, learned
+    seconds: float  # to prepare and train
+
+
+def _ladder(rows: Sequence[Row], title: str, recommended: str | None, imdb: bool, score: str) -> Any:
+    """Score against what is learned, and against the time it takes; every rung a number."""
+    from matplotlib.figure import Figure
+
     found = resample({row.rung: row.runs for row in rows}, draws=1_000)
-    spots: list[tuple[float, float]] = []
-    for row in sorted(rows, key=lambda row: row.runs[0].score):
-        bound = interval(found, row.rung)
-        x = max(1.0, float(row.runs[0].cost.trainable))
-        axes.errorbar(
-            x,
-            bound.mean,
-            [[bound.mean - bound.low], [bound.high - bound.mean]],
-            fmt="o",
-            color=BLUE,
-            capsize=2,
-            markersize=5,
-            linewidth=1,
+    bounds = {row.rung: interval(found, row.rung) for row in rows}
+    best_first = sorted(rows, key=lambda row: -bounds[row.rung].mean)
+    spots = [
+        _Spot(
+            number,
+            row.rung,
+            bounds[row.rung],
+            row.runs[0].cost.trainable / row.runs[0].cost.total,
+            mean([run.cost.train_seconds + run.cost.prepare_seconds for run in row.runs]),
         )
-        if row.rung == recommended:
-            axes.plot(x, bound.mean, "o", markersize=14, fillstyle="none", color=ORANGE, label="recommended")
-        spots.append((x, bound.mean))
-        axes.annotate(row.rung, (x, bound.mean), textcoords="offset points", xytext=(6, -11), fontsize=7)
-    best, frontier = -1.0, []
-    for x, y in sorted(spots):
-        if y > best:
-            best = y
-            frontier.append((x, y))
-    axes.step(*zip(*frontier, strict=True), where="post", color=GREEN, linewidth=1, label="frontier")
+        for number, row in enumerate(best_first, start=1)
+    ]
+    figure: Any = Figure(figsize=(12, max(5.6, 0.19 * len(spots) + 1)), layout="constrained")
+    by_share, by_time, names = figure.subplots(1, 3, width_ratios=(4, 4, 2.6))
+    by_time.sharey(by_share)
+    by_share.set(xlabel="share of the parameters that is learned", ylabel=f"{score} on the test part")
+    by_time.set(xlabel="seconds to prepare and train")
+    figure.suptitle(title, fontsize=11)
     if imdb:
-        for one in ARTICLE:
-            if one.parameters:
-                axes.plot(one.parameters, one.accuracy, "x", color=GREY)
-                axes.annotate(
-                    one.name,
-                    (one.parameters, one.accuracy),
-                    color=GREY,
-                    fontsize=6,
-                    textcoords="offset points",
-                    xytext=(6, 4),
-                )
-        axes.plot([], [], "x", color=GREY, label="the article (DistilBERT, 35,000 reviews)")
-    axes.set_xscale("log")
-    axes.set(xlabel="trainable parameters", ylabel=f"{score} on the test part (95 % interval)", title=title)
+        _published(by_share, by_time)
+    _panel(figure, by_share, [(one.share, one) for one in spots], recommended)
+    _panel(figure, by_time, [(one.seconds, one) for one in spots], recommended)
+    by_share.legend(fontsize=7, loc="lower right")
+    names.axis("off")
+    lines = [f"{one.number:>2}  {one.score.mean:.3f}  {one.name}" for one in spots]
+    names.text(0, 1, "\n".join(lines), va="top", fontsize=7, family="monospace")
+    return figure
+
+
+def _panel(figure: Any, axes: Any, placed: Sequence[tuple[float, _Spot]], recommended: str | None) -> None:
+    """Points with intervals and numbers; what learns nothing stands at the left edge, where x is 0."""
+    above = sorted(x for x, _ in placed if x > 0)
+    least = above[0] if above else 1.0
+    axes.set_xscale("symlog", linthresh=least)
+    axes.set_xlim(-0.3 * least, (above[-1] if above else 1.0) * 3)
+    for x, one in placed:
+        reach = [[one.score.mean - one.score.low], [one.score.high - one.score.mean]]
+        axes.errorbar(x, one.score.mean, reach, fmt="o", color=BLUE, capsize=2, markersize=4, linewidth=1)
+        if one.name == recommended:
+            axes.plot(
+                x, one.score.mean, "o", markersize=13, fillstyle="none", color=ORANGE, label="recommended"
+            )
+    best, frontier = -1.0, []
+    for x, one in sorted(placed, key=lambda both: (both[0], -both[1].score.mean)):
+        if one.score.mean > best:
+            best = one.score.mean
+            frontier.append((x, best))
+    axes.step(*zip(*frontier, strict=True), where="post", color=GREEN, linewidth=1, label="frontier")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick == 0 or tick >= least])
+    figure.draw_without_rendering()  # only then is it known where a point lies on the page
+    where = axes.transData.transform([(x, one.score.mean) for x, one in placed])
+    for (x, one), up in zip(placed, apart([(float(at[0]), float(at[1])) for at in where]), strict=True):
+        axes.annotate(
+            str(one.number),
+            (x, one.score.mean),
+            textcoords="offset pixels",
+            xytext=(7, up),
+            fontsize=6.5,
+            va="center",
+        )
+
+
+def apart(points: Sequence[tuple[float, float]], wide: float = 22.0, high: float = 11.0) -> list[float]:
+    """How far up each point's number is moved (pixels), so that no two numbers lie over each other."""
+    taken: list[tuple[float, float]] = []
+    moved = [0.0] * len(points)
+    for at in sorted(range(len(points)), key=lambda at: points[at][1]):
+        x, y = points[at]
+        near = sorted(other for column, other in taken if abs(column - x) < wide)
+        spot = y
+        for other in near:
+            if abs(other - spot) < high:
+                spot = other + high
+        taken.append((x, spot))
+        moved[at] = spot - y
+    return moved
+
+
+def _published(by_share: Any, by_time: Any) -> None:
+    whole = max(one.parameters or 0 for one in ARTICLE)
+    for one in ARTICLE:
+        if one.parameters:
+            by_share.plot(one.parameters / whole, one.accuracy, "x", color=GREY)
+        if one.minutes:
+            by_time.plot(one.minutes * 60, one.accuracy, "x", color=GREY)
+    by_share.plot([], [], "x", color=GREY, label="the article (DistilBERT, 35,000 reviews)")
 
 
 def _sweep(rows: Sequence[Row]) -> list[tuple[int, Row]]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import cli, pace
@@ -12,9 +12,11 @@ from training.climbing import Order
 from training.data import read_split
 from training.errors import DataRefused, TrainingRefused
 from training.ladder import Ladder
+from training.plots import apart
 from training.records import Example, Split
 from training.rungs import rungs
 
+MANY = tuple(Example(id=str(at), text=str(at), label=at % 2) for at in range(1_000))
 FEW = (
     "zero-shot",
     "few-shot-*",
@@ -138,10 +140,10 @@ def test_no_run_is_begun_when_the_time_is_up_and_a_stopped_ladder_keeps_its_plan
     assert [row.runs for row in again] == [row.runs for row in rows]
 
 
+@settings(deadline=None, max_examples=40)
 @given(fast=st.floats(10, 1e5), slow=st.floats(1, 1e4), seconds=st.floats(1, 1e5), seeds=st.integers(1, 3))
 def test_what_is_planned_fits_the_time_and_what_is_left_out_is_the_dearest(fast, slow, seconds, seeds):
-    some = tuple(Example(id=str(at), text=str(at), label=at % 2) for at in range(1_000))
-    split = Split(name="x", labels=("a", "b"), train=some, valid=some[:400], test=some[:600], digest="")
+    split = Split(name="x", labels=("a", "b"), train=MANY, valid=MANY[:400], test=MANY[:600], digest="")
     every = rungs({"encoder": 6, "decoder": 30}, seeds=seeds)
     paces = {"encoder": pace.Pace(fast, 100), "decoder": pace.Pace(slow, 120)}
     plan = pace.planned(split, every, paces, 2.0, seconds)
@@ -193,3 +195,14 @@ def test_every_rung_has_a_name_of_its_own():
     assert len(set(names)) == len(names)
     assert {"encoder/lora-r3", "decoder/lora-r3", "decoder/lora-r8"} <= set(names)
     assert "decoder/last-5" in names
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 400), st.floats(0, 200)), max_size=25))
+def test_no_two_numbers_of_a_plot_lie_over_each_other(points):
+    up = apart(points, 22, 11)
+    assert all(one >= 0 for one in up)
+    spots = [(x, y + more) for (x, y), more in zip(points, up, strict=True)]
+    for at, (x, y) in enumerate(spots):
+        for left, low in spots[:at]:
+            assert abs(x - left) >= 22 or abs(y - low) >= 11 - 1e-9
