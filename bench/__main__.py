@@ -28,6 +28,9 @@ GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
     "overload": Goal("bench.goals.overload:command", "L1: goodput and refusals at twice the engine's load"),
+    "neighbours": Goal(
+        "bench.goals.neighbours:command", "L2, L7: what slow readers, files and a greedy key cost the others"
+    ),
     "assign": Goal("bench.goals.assign:command", "assignment + exposure + layout of a request"),
     "ingest": Goal("bench.goals.ingest:command", "G10: text to searchable, against the encoder alone"),
     "scan": Goal("bench.goals.scan:command", "G8: exact search, against bandwidth and a bare product"),
