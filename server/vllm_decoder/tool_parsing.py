@@ -30,10 +30,14 @@ class ToolParsing:
         check_parser(name)
         self.name = name
         self._model_config = model_config
-        self._class: Any = ParserManager.get_parser(name, enable_auto_tools=True, tokenizer=tokenizer)
+        self._class: Any = ParserManager.get_parser(name, enable_auto_tools=True)
         self._tokenizer = tokenizer
         request = _request(PROBE)
-        self.needs_special_tokens = not self._parser(request).adjust_request(request).skip_special_tokens
+        try:
+            parser = self._parser(request)
+        except Exception as problem:  # each looks for its own marks in the vocabulary
+            raise TypeError(f"engine.tool_parser {name!r} does not suit this model: {problem}") from problem
+        self.needs_special_tokens = not parser.adjust_request(request).skip_special_tokens
 
     def reader(self, calling: Calling, *, streamed: bool) -> "VllmCallReader":
         request = _request(calling)
