@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup setup-dev demo loop serve test test-slow check audit docs lock bench clean
+.PHONY: help setup setup-dev demo loop serve test test-slow check audit docs lock bench gpu-test bench-gpu clean
 
 help:            ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,6 +50,20 @@ lock:            ## Resolve the lock files again (needs uv)
 
 bench: setup-dev  ## Run the benchmarks this machine can run, and write docs/performance.md
 	@$(BIN)/python -m bench all; met=$$?; $(BIN)/python -m bench page && exit $$met
+
+# On a GPU host the interpreter is the host's own (docs/gpu-host.md).
+GPU_PYTHON ?= python3
+
+gpu-test:        ## On a GPU host: the tests that need a card, then bench-gpu
+	@$(GPU_PYTHON) -m pytest -m gpu tests/gpu
+	@$(MAKE) --no-print-directory bench-gpu
+
+bench-gpu:       ## On a GPU host: its goals at 8B and 1B; DATA=PACKS also served = trained in bfloat16
+	@worst=0; \
+	$(GPU_PYTHON) -m bench gpu --shape 8b --out build/bench/8b || worst=$$?; \
+	$(GPU_PYTHON) -m bench gpu --shape 1b --goals saturation --share 0.8 --out build/bench/1b || worst=$$?; \
+	$(if $(DATA),$(GPU_PYTHON) -m bench served --data $(DATA) --device cuda --dtype bfloat16 || worst=$$?;) \
+	exit $$worst
 
 clean:           ## Remove the environment
 	rm -rf $(VENV)

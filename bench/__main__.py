@@ -38,6 +38,11 @@ GOALS = {
         "bench.goals.ann:command", "G9: approximate search: recall, speed, filters, tombstones, reload"
     ),
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
+    "gpu": Goal(
+        "bench.gpu.command:command",
+        "G1, G2, G6, G13 at the size of real models, random weights, engines started once",
+        "a card",
+    ),
     "frameworks": Goal(
         "bench.frameworks.command:command",
         "G14: what LangChain, LlamaIndex, Haystack and Fewshot add to a call",
@@ -119,12 +124,19 @@ def every(quick: bool, out: Path, anyway: bool) -> None:
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), default=PAGE, show_default=True)
 def write_page(out: Path, to: Path) -> None:
     """Write docs/performance.md and its plots from the JSON of the last runs."""
-    found = [name for name in GOALS if (out / f"{name}.json").is_file()]
-    plots = [name for name in found if (out / f"{name}.svg").is_file()]
+    found = {name: out / f"{name}.json" for name in GOALS if (out / f"{name}.json").is_file()}
+    results = [json.loads(file.read_text()) for file in found.values()]
+    for file in sorted(out.glob("*/*.json")):  # of `gpu`, a folder a shape
+        result = json.loads(file.read_text())
+        shape, goal = file.parent.name, result["goal"]
+        results.append({**result, "goal": f"{goal}-{shape}", "again": f"gpu --shape {shape} --goals {goal}"})
+        found[f"{goal}-{shape}"] = file
+    plots = {name: file.with_suffix(".svg") for name, file in found.items()}
+    plots = {name: file for name, file in plots.items() if file.is_file()}
     (to.parent / PLOTS).mkdir(exist_ok=True)
-    for name in plots:
-        shutil.copyfile(out / f"{name}.svg", to.parent / PLOTS / f"{name}.svg")
-    to.write_text(page([json.loads((out / f"{name}.json").read_text()) for name in found], plots))
+    for name, file in plots.items():
+        shutil.copyfile(file, to.parent / PLOTS / f"{name}.svg")
+    to.write_text(page(results, list(plots)))
 
 
 if __name__ == "__main__":

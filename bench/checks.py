@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from bench.client import Told
+from bench.crowd import Answer, seen
 from bench.host import Decoded
 from bench.records import Check
 from bench.workloads import ChatPrompt
@@ -44,15 +45,17 @@ class SameWork:
 
     def served(self, told: Sequence[Told], prompts: Sequence[ChatPrompt]) -> None:
         """`told` in the order of `prompts`."""
-        for answer, prompt in zip(told, prompts, strict=True):
+        self.answered([seen(answer) for answer in told], prompts)
+
+    def answered(self, answers: Sequence[Answer], prompts: Sequence[ChatPrompt], arm: str = "A4") -> None:
+        """`answers` in the order of `prompts`."""
+        for answer, prompt in zip(answers, prompts, strict=True):
             self.compared += 1
-            if not answer.ok:
-                self._errors.append(answer.body[:200].decode(errors="replace"))
+            if answer.problem:
+                self._errors.append(answer.problem)
                 continue
-            usage = answer.usage()
-            self._count("A4", usage["completion_tokens"], usage["prompt_tokens_details"]["cached_tokens"])
-            expected = hashlib.sha256(token_bytes((prompt.ids,))).hexdigest()
-            if answer.events()[0]["fewshot"]["prompt_sha256"] != expected:
+            self._count(arm, answer.tokens, answer.cached_tokens)
+            if answer.prompt_sha256 != hashlib.sha256(token_bytes((prompt.ids,))).hexdigest():
                 self._prompts.append(prompt.text[:40])
 
     def checks(self, client_share: float) -> list[Check]:

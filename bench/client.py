@@ -37,6 +37,12 @@ class Told(NamedTuple):
         lines = self.body.replace(b"\r\n", b"\n").split(b"\n")
         return [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
 
+    def first_event(self) -> dict[str, Any]:
+        """The first `data:` object alone: reading all of them would cost more than the server did."""
+        start = self.body.index(b"data: {") + 6
+        said: dict[str, Any] = json.loads(self.body[start : self.body.index(b"\n", start)])
+        return said
+
     def text(self) -> str:
         """What the only choice said."""
         deltas = [choice["delta"] for event in self.events() for choice in event["choices"]]
@@ -44,7 +50,8 @@ class Told(NamedTuple):
 
     def usage(self) -> dict[str, Any]:
         """The counts of the last chunk; the request asked for them with include_usage."""
-        said: dict[str, Any] = self.events()[-1]["usage"]
+        start = self.body.rindex(b"data: {") + 6
+        said: dict[str, Any] = json.loads(self.body[start : self.body.index(b"\n", start)])["usage"]
         return said
 
 

@@ -14,19 +14,19 @@ class Covered(NamedTuple):
 
 
 COVERED = (
-    Covered("G1", "time to first token that the server adds", "ttft", "bar in ms"),
-    Covered("G2", "saturated tokens a second against the bare engine", card="all of it"),
+    Covered("G1", "time to first token that the server adds", "ttft", "bar in ms: `gpu`"),
+    Covered("G2", "saturated tokens a second against the bare engine", "gpu", "all of it"),
     Covered("G3", "front-end processor time of a streamed token", "per_token", "bar in µs"),
     Covered("G4", "what retrieval adds to the time to first token", card="bar in ms at a million chunks"),
     Covered("G5", "goodput at limits of latency", card="all of it (`overload` tells the echo's)"),
-    Covered("G6", "share of the shareable prefix that is cached, and its gain", card="the gain"),
+    Covered("G6", "share of the shareable prefix that is cached, and its gain", "gpu", "the gain"),
     Covered("G7", "reuse of the cache of chunks that are no prefix", card="all of it; needs LMCache"),
     Covered("G8", "exact vector search against bandwidth and a product", "scan", "the card's half of it"),
     Covered("G9", "approximate search: recall, speed, filters, tombstones", "ann", "the card's half of it"),
     Covered("G10", "text to searchable against the bare encoder", "ingest", "bar of 0.75"),
     Covered("G11", "encoder arithmetic against the processor's limit", card="bar of 0.20"),
     Covered("G12", "hybrid search against its slower leg, keywords against tantivy", "hybrid"),
-    Covered("G13", "adapters: throughput, load, stalls", "adapters", "bars at 8B"),
+    Covered("G13", "adapters: throughput, load, stalls", "adapters", "bars at 8B: `gpu`"),
     Covered(
         "G14",
         "non-LLM time against LangChain, LlamaIndex and Haystack",

@@ -71,9 +71,9 @@ class Desk:
         return times
 
 
-def same(said: Said, wanted: Said) -> bool:
+def same(said: Said, wanted: Said, tie: float = TIE) -> bool:
     """Whether the answers are one, or part only where two tokens are nearly as probable."""
     for token, other, best, before in zip(said.tokens, wanted.tokens, said.best, wanted.best, strict=False):
         if token != other:
-            return token in before and other in best and abs(before[token] - before[other]) < TIE
+            return token in before and other in best and abs(before[token] - before[other]) < tie
     return True

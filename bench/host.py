@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -58,6 +58,13 @@ class DecodeBare:
     concurrency: int
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask for anything else that is done with the bare decoder there; what it returns comes back."""
+
+    work: Callable[[Any], Awaitable[Any]]  # travels by its name
+
+
 class Decoded(NamedTuple):
     """One answer as the decoder gave it. Times are time.monotonic(), comparable between processes."""
 
@@ -101,6 +108,10 @@ class Host:
         """What the decoder saw of the server's requests since the last call, by request id."""
         times: dict[str, Decoded] = await self._ask("times")
         return times
+
+    async def call(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        """`work` in the engine's process, given the bare decoder."""
+        return await self._ask(Call(work))
 
     async def _ask(self, question: Any) -> Any:
         self._pipe.send(question)
@@ -243,6 +254,8 @@ async def _answer(pipe: Connection, decoder: Decoder, clocked: Clocked) -> None:
                 answer = await asyncio.to_thread(draw)
             case DecodeBare():
                 answer = await _decode_bare(decoder, asked)
+            case Call(work):
+                answer = await work(decoder)
             case _:
                 answer = clocked.seen
                 clocked.seen = {}

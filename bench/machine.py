@@ -69,6 +69,15 @@ class Watch:
         }
 
 
+def busy_cores(seconds: float) -> float:
+    """How many cores' worth of work all processes together do in the next `seconds`."""
+    before = _ticks()
+    time.sleep(seconds)
+    spent = [late - early for early, late in zip(before, _ticks(), strict=True)]
+    total = max(sum(spent[:8]), 1)
+    return (1 - (spent[3] + spent[4]) / total) * (os.cpu_count() or 1)
+
+
 def _ticks() -> list[int]:
     """user nice system idle iowait irq softirq steal … since boot, all cores together."""
     return [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]

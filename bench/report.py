@@ -77,7 +77,8 @@ def page(results: Iterable[Mapping[str, Any]], plots: Collection[str] = ()) -> s
     for result in known:
         goal = result["goal"]
         shown = f"![{goal}](plots/{goal}.svg)\n\n" if goal in plots else ""
-        sections.append(f"{result['markdown']}\n\n{shown}Again: `python -m bench {goal}`.")
+        again = result.get("again", goal)
+        sections.append(f"{result['markdown']}\n\n{shown}Again: `python -m bench {again}`.")
     covered = table([result["goal"] for result in known])
     return "\n\n".join([PAGE_HEAD.strip(), covered, *sections]) + "\n"
 

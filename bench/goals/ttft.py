@@ -112,39 +112,44 @@ def _added(answer: Told, engine: dict[str, Decoded]) -> float:
 
 
 async def measure(effort: Effort, settings: Settings, say: Callable[[str], object]) -> Result:
-    """Every concurrency on one engine; the bars of the machine it runs on."""
+    """Every concurrency on one engine of its own; the bars of the machine it runs on."""
     watch = Watch()
+    say("starting the engine")
+    with host(settings) as engine:
+        return await measure_on(engine, effort, watch, say)
+
+
+async def measure_on(engine: Host, effort: Effort, watch: Watch, say: Callable[[str], object]) -> Result:
+    """The same on an engine that is up."""
     bars: list[Bar] = []
     arms: dict[str, dict[str, Any]] = {}
     everything: dict[str, Any] = {}
     checks = []
     curves: dict[str, list[Interval]] = {"A1": [], "A4": []}
     floors, ratios = [], []
-    say("starting the engine")
-    with host(settings) as engine:
-        on_gpu = on_gpu_machine()
-        for concurrency in effort.concurrency:
-            pair = Arms(engine, effort, concurrency)
-            say(f"c {concurrency}: warming up")
-            await interleave(pair.samples, 1)
-            pair.forget()
-            rounds = await interleave(pair.samples, effort.rounds, say)
-            floors.append(floor(rounds, "A1"))
-            ratios.append(ratio(rounds, "A4", "A1"))
-            bars += _bars(pair, rounds, concurrency, on_gpu)
-            checks += [(concurrency, check) for check in pair.work.checks(pair.client_share)]
-            everything[f"c {concurrency}"] = rounds
-            for name in ("A1", "A4"):
-                curves[name].append(_milliseconds(level(rounds, name)))
-                arms[f"{name}, c {concurrency}"] = {
-                    "ttft_ms": _milliseconds(level(rounds, name)),
-                    "p50": float(np.median(pair.ttft[name]) * 1e3),
-                    "p99": float(np.quantile(pair.ttft[name], 0.99) * 1e3),
-                    "noise": noise(rounds, name),
-                    "requests": len(pair.ttft[name]),
-                }
-            arms[f"A4, c {concurrency}"]["cpu_us_per_token"] = float(np.median(pair.cpu_us_per_token))
-        profile, shown = engine.up.profile, engine.up.settings
+    on_gpu = on_gpu_machine()
+    for concurrency in effort.concurrency:
+        pair = Arms(engine, effort, concurrency)
+        say(f"c {concurrency}: warming up")
+        await interleave(pair.samples, 1)
+        pair.forget()
+        rounds = await interleave(pair.samples, effort.rounds, say)
+        floors.append(floor(rounds, "A1"))
+        ratios.append(ratio(rounds, "A4", "A1"))
+        bars += _bars(pair, rounds, concurrency, on_gpu)
+        checks += [(concurrency, check) for check in pair.work.checks(pair.client_share)]
+        everything[f"c {concurrency}"] = rounds
+        for name in ("A1", "A4"):
+            curves[name].append(_milliseconds(level(rounds, name)))
+            arms[f"{name}, c {concurrency}"] = {
+                "ttft_ms": _milliseconds(level(rounds, name)),
+                "p50": float(np.median(pair.ttft[name]) * 1e3),
+                "p99": float(np.quantile(pair.ttft[name], 0.99) * 1e3),
+                "noise": noise(rounds, name),
+                "requests": len(pair.ttft[name]),
+            }
+        arms[f"A4, c {concurrency}"]["cpu_us_per_token"] = float(np.median(pair.cpu_us_per_token))
+    profile, shown = engine.up.profile, engine.up.settings
     return Result(
         goal="ttft",
         title="G1: time to first token that the server adds to the engine",

@@ -32,12 +32,13 @@ PYTHON = "3.12"
 # What vLLM asks for and a text server on a Hopper card runs without, given VLLM_USE_FLASHINFER_SAMPLER=0:
 # kernels for other cards and models, video, audio. torch, triton, numba, numpy and NVIDIA's libraries are the
 # host's own build, whatever version vLLM's metadata names.
-NEVER = frozenset(
-    """torch torchaudio torchcodec torchvision triton numba llvmlite numpy setuptools certifi
+HOSTS_OR_NOBODYS = """
+    torch torchaudio torchcodec torchvision triton numba llvmlite numpy setuptools certifi
     flashinfer-cubin flashinfer-python humming-kernels nvidia-cublas nvidia-cuda-runtime nvidia-cudnn-frontend
     nvidia-curand nvidia-cutlass-dsl nvidia-nvjitlink pycountry pynvvideocodec quack-kernels tilelang
-    tokenspeed-mla""".split()
-)
+    tokenspeed-mla
+"""
+NEVER = frozenset(HOSTS_OR_NOBODYS.split())
 # vllm 0.25.1 pins a tvm-ffi that is too old for the xgrammar it asks for.
 INSTEAD = {"apache-tvm-ffi": "apache-tvm-ffi==0.1.15.post2"}
 # Of every wheel: what only people read, or only other cards and Pythons load.

@@ -59,6 +59,11 @@ class VllmDecoder:
         return decoder
 
     @property
+    def engine(self) -> Any:
+        """vLLM's own AsyncLLM, for measuring what is above it."""
+        return self._engine
+
+    @property
     def profile(self) -> ModelProfile:
         return self._profile
 

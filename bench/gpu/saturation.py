@@ -1,0 +1,143 @@
+"""G2: tokens a second of a full engine, through our server against the bare engine (workload W3)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.checks import SameWork
+from bench.client import chat
+from bench.crowd import Crowd
+from bench.gpu.bare import bare
+from bench.host import Host
+from bench.machine import Watch, on_gpu_machine
+from bench.processor import seconds
+from bench.records import Bar, Curve, Plot, Result
+from bench.rounds import Interval, floor, interleave, level, noise, ratio
+
+PROMPT_TOKENS = 32
+BARS = {"8b": (0.97, 0.99), "1b": (0.85, 0.95)}  # of the shape: must, moon
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    rounds: int
+    tokens: int  # out
+    streams: int
+
+
+QUICK = Effort(rounds=2, tokens=64, streams=32)
+FULL = Effort(rounds=3, tokens=512, streams=256)
+FULL_1B = Effort(rounds=2, tokens=512, streams=512)
+
+
+class Arms:
+    """A1 and A4 of one engine."""
+
+    def __init__(self, host: Host, clients: Crowd, effort: Effort) -> None:
+        self._host = host
+        self._clients = clients
+        self._effort = effort
+        self._asked = {"A1": 0, "A4": 0}
+        self.work = SameWork(effort.tokens)
+        self.client_share = 0.0
+        self.cpu_us_per_token: list[float] = []
+
+    async def bare(self) -> float:
+        """Tokens a second."""
+        prompts = await self._prompts("A1")
+        answers, spent = await bare(
+            self._host,
+            [prompt.ids for prompt in prompts],
+            tokens=self._effort.tokens,
+            concurrency=self._effort.streams,
+        )
+        self.work.bare(answers)
+        return sum(answer.tokens for answer in answers) / spent
+
+    async def served(self) -> float:
+        """Tokens a second."""
+        prompts = await self._prompts("A4")
+        requests = [chat(self._host.up.profile.name, prompt.text, self._effort.tokens) for prompt in prompts]
+        theirs = seconds(self._host.up.pid)
+        sent = await self._clients.send(self._host.up.port, requests, self._effort.streams)
+        theirs = seconds(self._host.up.pid) - theirs
+        self.client_share = max(self.client_share, sent.client_share)
+        self.work.answered(sent.answers, prompts)
+        tokens = sum(answer.tokens for answer in sent.answers)
+        self.cpu_us_per_token.append(theirs / max(tokens, 1) * 1e6)
+        return tokens / sent.seconds
+
+    async def _prompts(self, arm: str) -> list[Any]:
+        """The n-th sample of one arm asks what the n-th of the other asks."""
+        self._asked[arm] += 1
+        drawn = {"seed": 70_000 + self._asked[arm], "count": self._effort.streams, "tokens": PROMPT_TOKENS}
+        prompts = await self._host.draw(**drawn)
+        if arm == "A4":
+            self.work.fresh(prompts)
+        return prompts
+
+
+async def measure(
+    host: Host, clients: Crowd, shape: str, effort: Effort, say: Callable[[str], object]
+) -> Result:
+    watch = Watch()
+    arms = Arms(host, clients, effort)
+    samples = {"A1": arms.bare, "A4": arms.served}
+    say("saturation: warming up")
+    await interleave(samples, 1)
+    arms.cpu_us_per_token.clear()
+    rounds = await interleave(samples, effort.rounds, say)
+    served = ratio(rounds, "A4", "A1")
+    must, moon = BARS.get(shape, (None, None)) if on_gpu_machine() else (None, None)
+    levels = {name: level(rounds, name) for name in samples}
+    profile = host.up.profile
+    return Result(
+        goal="saturation",
+        title="G2: tokens a second of a full engine, our server against the bare engine",
+        workload=(
+            f"W3: {PROMPT_TOKENS} tokens in, {effort.tokens} out, {effort.streams} streams, shape {shape} "
+            f"({profile.dtype}) on {profile.engine} {profile.engine_version}, {profile.device}; "
+            f"{effort.rounds} rounds; journal and metrics on, auth off"
+        ),
+        bars=[
+            Bar(
+                name=f"tokens a second, A4 ÷ A1, {effort.streams} streams",
+                measured=served,
+                sense="at least",
+                must=must,
+                moon=moon,
+                resolution=floor(rounds, "A1"),
+            )
+        ],
+        ratio=served,
+        noise_floor=floor(rounds, "A1"),
+        rounds=rounds,
+        arms={
+            "A1": {"tokens_per_second": levels["A1"], "noise": noise(rounds, "A1")},
+            "A4": {
+                "tokens_per_second": levels["A4"],
+                "noise": noise(rounds, "A4"),
+                "server_cpu_us_per_token": sorted(arms.cpu_us_per_token)[len(arms.cpu_us_per_token) // 2],
+                "client_share": arms.client_share,
+            },
+        },
+        checks=arms.work.checks(arms.client_share),
+        machine={**watch.describe(), "engine": host.up.settings["engine"]},
+        plot=Plot(
+            x="round",
+            y="tokens a second",
+            curves=[
+                Curve(
+                    name=name,
+                    x=list(range(1, effort.rounds + 1)),
+                    y=[Interval(pair.mean, min(pair), max(pair)) for pair in rounds[name]],
+                )
+                for name in samples
+            ],
+        ),
+        notes=(
+            "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and "
+            "dropped; the server idles meanwhile.",
+            "The processor time a token includes vLLM's own share of the server's process.",
+        ),
+    )
