@@ -37,7 +37,7 @@ STOP_SECONDS = 60.0
 
 
 class HostFailed(NotMeasured):
-    """The engine did not come up."""
+    """The engine did not come up, or could not do what it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,10 @@ class Host:
 
     async def _ask(self, question: Any) -> Any:
         self._pipe.send(question)
-        return await asyncio.to_thread(self._pipe.recv)
+        answer = await asyncio.to_thread(self._pipe.recv)
+        if isinstance(answer, HostFailed):
+            raise answer
+        return answer
 
 
 @contextmanager
@@ -255,7 +258,10 @@ async def _answer(pipe: Connection, decoder: Decoder, clocked: Clocked) -> None:
             case DecodeBare():
                 answer = await _decode_bare(decoder, asked)
             case Call(work):
-                answer = await work(decoder)
+                try:
+                    answer = await work(decoder)
+                except Exception as problem:  # other work may still go well
+                    answer = HostFailed(f"{type(problem).__name__}: {problem}")
             case _:
                 answer = clocked.seen
                 clocked.seen = {}

@@ -107,6 +107,7 @@ def _engines(
     knobs = {"model": str(folder), "context": 4096, "batch": max(streams, 64), "gpu_memory_share": share}
     if kv_bytes:
         knobs["kv_cache_bytes"] = kv_bytes
+    knobs["block"] = 32  # longer than what every prompt begins with: the chat template is no cached prefix
     with ExitStack() as stack:
         opened: list[Host | None] = []
         loras = knobs | {
