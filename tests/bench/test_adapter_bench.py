@@ -27,8 +27,9 @@ def wanted(*tokens, shift=0.0):
 def test_a_row_tells_equal_answers_and_the_largest_difference_up_to_where_they_part():
     served = [(0, wanted("a", "b", shift=1e-4)), (1, wanted("a", "x"))]
     row = compared(
-        "lora", 0.5, served, [wanted("a", "b"), wanted("a", "c")], [wanted("z", "b"), wanted("a", "c")]
+        "lora", 0.5, served, [wanted("a", "b"), wanted("a", "c")], [wanted("z", "b"), wanted("a", "c")], 2e-3
     )
     assert (row.answers, row.equal, row.changed) == (2, 1, 1)
     assert row.largest == pytest.approx(1e-4)
-    assert "| lora | 0.50 | 1 of 2 | 1.0e-04 | 1 |" in table([row])
+    assert not row.good
+    assert "| lora | 0.50 | 1 of 2 | 0 | 1.0e-04 | 2.0e-03 | 1 |" in table([row])
