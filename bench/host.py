@@ -161,6 +161,10 @@ class Clocked:
         return self._decoder.tokenizer
 
     @property
+    def gathers(self) -> bool:
+        return self._decoder.gathers
+
+    @property
     def tool_parser(self) -> str | None:
         return self._decoder.tool_parser
 

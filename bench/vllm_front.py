@@ -10,6 +10,7 @@ than in `vllm serve`. Requests come in through FastAPI, uvicorn, httptools and u
 import asyncio
 import itertools
 import socket
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,14 +61,24 @@ def application(reply: str, interval_seconds: float) -> Any:
     async def null(request_id: str, tokens: int) -> AsyncGenerator[Any]:
         text = (reply * (tokens // len(reply) + 1))[:tokens]
         prompt = [1] * 32
-        for at, character in enumerate(text):
-            if at and interval_seconds:
-                await asyncio.sleep(interval_seconds)
-            ends = at == tokens - 1
+        began = time.monotonic()
+        told = 0
+        while told < tokens:
+            until = told + 1
+            if (
+                interval_seconds and told
+            ):  # by the clock, as our echo: what nobody fetched in time is one output
+                waiting = began + told * interval_seconds - time.monotonic()
+                if waiting > 0:
+                    await asyncio.sleep(waiting)
+                else:
+                    until = min(until + int(-waiting / interval_seconds), tokens)
+            said, told = text[told:until], until
+            ends = told == tokens
             output = CompletionOutput(
                 index=0,
-                text=character,
-                token_ids=[ord(character)],
+                text=said,
+                token_ids=list(map(ord, said)),
                 cumulative_logprob=None,
                 logprobs=None,
                 finish_reason="length" if ends else None,

@@ -12,6 +12,7 @@ from server.admission import Ticket
 from server.call_reading import open_reader
 from server.choices import CallsSoFar, ChoiceSoFar
 from server.citing import Citer
+from server.coalescing import Coalescing
 from server.engine import LOST, Engine
 from server.errors import DeadlineExceeded, EngineUnavailable, ServerError
 from server.journal import Journal
@@ -36,8 +37,10 @@ class Answer:
         journal: Journal,
         metrics: Metrics,
         public_url: str = "",
+        coalescing: Coalescing | None = None,
     ) -> None:
         self._plan = plan
+        self._coalescing = coalescing
         self._exposed = exposed
         self._ticket = ticket
         self._engine = engine
@@ -140,6 +143,8 @@ class Answer:
         try:
             with self._engine.telling(partial(end, lost)):
                 decoder = self._engine.decoder
+                # Of several choices each has a piece of its own, and the last must not wait for n rests.
+                gathering = self._coalescing if decoder.gathers and len(self._choices) == 1 else None
                 async with aclosing(
                     decode_all(
                         decoder,
@@ -149,12 +154,16 @@ class Answer:
                         adapter=plan.adapter.reference if plan.adapter else None,
                     )
                 ) as pieces:
+                    resting: Coalescing | None = None  # never before the first token
                     while ending is None:
                         waiting = asyncio.current_task()
+                        if resting is not None:
+                            await resting.rest()
                         piece = await anext(pieces, None)
                         waiting = None
                         if piece is None:
                             return
+                        resting = gathering
                         yield piece if plan.turn.max_tokens != 0 else prompt_only(piece)
         except asyncio.CancelledError:
             if ending is None or waiting is None:

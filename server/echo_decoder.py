@@ -6,8 +6,10 @@ Its tokens are code points, so any text has ids, any ids have text, and a multi-
 import asyncio
 import hashlib
 import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from prompts.records import Message
 from server.calling import Calling, Function
@@ -79,6 +81,8 @@ class EchoTokenizer:
 class EchoDecoder:
     """Says the last user message again, or `reply`, up to `tokens` tokens, at the pace asked for.
 
+    With an interval, tokens come by the clock as an engine's do: what nobody asked for in time is one piece.
+
     Honours n, max_tokens, stop, ignore_eos, logprobs and closing. Sampling changes nothing: it is an echo.
     A question that holds a call in the words of Hermes, or the JSON that a forced call must be, plays it.
     """
@@ -129,16 +133,30 @@ class EchoDecoder:
     def adapters(self) -> EchoAdapters:
         return self._adapters
 
+    @property
+    def gathers(self) -> bool:
+        return self._interval_seconds > 0
+
     async def decode(
         self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
     ) -> AsyncGenerator[Piece]:
-        pieces = self._script(prompt, limits, self._adapters.mark(adapter))
+        script = self._script(prompt, limits, self._adapters.mark(adapter))
+        interval = self._interval_seconds
         self.running += 1
         try:
             await asyncio.sleep(self._first_seconds)
-            for number, piece in enumerate(pieces):
-                if number and self._interval_seconds:
-                    await asyncio.sleep(self._interval_seconds)
+            began = time.monotonic()
+            told, last = 0, max(len(script.text), 1)
+            while told < last:
+                until = told + 1
+                if interval and told:  # one token more every interval, whether or not anybody asks
+                    waiting = began + told * interval - time.monotonic()
+                    if waiting > 0:
+                        await asyncio.sleep(waiting)
+                    else:
+                        until = min(until + int(-waiting / interval), last)
+                piece = script.piece(told, until, until == last)
+                told = until
                 yield piece
                 for index in range(1, limits.n):
                     yield replace(piece, index=index)
@@ -162,7 +180,7 @@ class EchoDecoder:
     async def close(self) -> None:
         return None
 
-    def _script(self, prompt: tuple[int, ...], limits: Limits, mark: str) -> list[Piece]:
+    def _script(self, prompt: tuple[int, ...], limits: Limits, mark: str) -> "_Script":
         reply = mark + (self._reply if self._reply is not None else self._question(prompt))
         wanted = self._tokens or (limits.max_tokens if limits.ignore_eos else len(reply))
         text = (reply * (wanted // max(len(reply), 1) + 1))[:wanted] if reply else ""
@@ -172,26 +190,41 @@ class EchoDecoder:
             text = text[: min(found)]
         if len(text) > limits.max_tokens:
             text, finish = text[: limits.max_tokens], "length"
-        first = Piece(
+        return _Script(
+            text=text,
+            finish=finish,
+            alternatives=limits.logprobs,
             prompt_logprobs=_certain(prompt) if limits.prompt_logprobs is not None else None,
         )
-        pieces = [
-            Piece(
-                text=character,
-                tokens=(ord(character),),
-                logprobs=(_sure(character, limits.logprobs),) if limits.logprobs is not None else None,
-            )
-            for character in text
-        ] or [first]
-        pieces[0] = replace(pieces[0], prompt_logprobs=first.prompt_logprobs)
-        pieces[-1] = replace(pieces[-1], finish=finish)
-        return pieces
 
     def _question(self, prompt: tuple[int, ...]) -> str:
         """The last user message of a ChatML prompt; the whole prompt when it is raw text."""
         text = self._tokenizer.decode(prompt)
         *_, last = text.rpartition("<|im_start|>user\n")
         return last.partition("<|im_end|>")[0]
+
+
+class _Script(NamedTuple):
+    """What one answer will say."""
+
+    text: str
+    finish: FinishReason
+    alternatives: int | None  # log-probabilities asked for; None: none at all
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None
+
+    def piece(self, start: int, stop: int, ends: bool) -> Piece:
+        """Tokens `start` … `stop`, half-open. An answer of none is one piece."""
+        said = self.text[start:stop]
+        logprobs = None
+        if self.alternatives is not None and said:
+            logprobs = tuple(_sure(one, self.alternatives) for one in said)
+        return Piece(
+            text=said,
+            tokens=tuple(map(ord, said)),
+            logprobs=logprobs,
+            finish=self.finish if ends else None,
+            prompt_logprobs=None if start else self.prompt_logprobs,
+        )
 
 
 def _sure(character: str, alternatives: int | None) -> TokenLogprob:

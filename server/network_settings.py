@@ -21,6 +21,9 @@ class Server(Section):
         None, ge=1, description="requests inside the engine at once; default engine.batch"
     )
     queue: int = Field(256, ge=0, description="requests that may wait; more get 429")
+    coalesce_seconds: float = Field(
+        0.02, ge=0, le=1, description="under load tokens wait so long at most for later ones; 0: never"
+    )
     body_bytes: int = Field(4 * 2**20, ge=1024, description="largest JSON body")
     upload_bytes: int = Field(100 * 2**20, ge=1024, description="largest uploaded file")
     metrics_port: int = Field(

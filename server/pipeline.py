@@ -21,6 +21,7 @@ from server.admission import Admission, Ticket
 from server.aliases import Aliases
 from server.answering import Answer
 from server.checks import check_against_model, check_against_template, check_calls
+from server.coalescing import Coalescing
 from server.drafts import drafted, off_loop, split, texts_of
 from server.engine import Engine
 from server.errors import ContextTooLong
@@ -53,6 +54,7 @@ class Parts:
     demos: Demos
     journal: Journal
     admission: Admission
+    coalescing: Coalescing | None = None  # of tokens under load; None: each as it comes
     metrics: Metrics = field(default_factory=Metrics)
     experiments: Experiments = field(default_factory=Experiments)
     adapters: AdapterNames = field(default_factory=BaseOnly)
@@ -107,6 +109,7 @@ def answer(prepared: Prepared, ticket: Ticket, parts: Parts) -> Answer:
         journal=parts.journal,
         metrics=parts.metrics,
         public_url=parts.public_url,
+        coalescing=parts.coalescing,
     )
 
 

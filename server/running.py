@@ -23,6 +23,7 @@ from prompts.errors import PromptError
 from server.app import Opened, create_app
 from server.bounded_http import bounded_http
 from server.logs import log_request, set_up
+from server.loops import loop_factory
 from server.metrics import Metrics
 from server.observing import Observer
 from server.refusal import Refusal
@@ -44,7 +45,8 @@ def run(settings: Settings) -> int:
     port = listening.getsockname()[1]
     settings = overridden(settings, {"server": {"port": port}})
     try:
-        return asyncio.run(_serve(settings, listening))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_serve(settings, listening))
     except (IndexerError, PromptError, SettingsRefused, TracingUnavailable) as problem:
         raise Refusal(str(problem)) from None
 

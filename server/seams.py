@@ -74,6 +74,14 @@ class Decoder(Protocol):
         ...
 
     @property
+    def gathers(self) -> bool:
+        """Whether `decode` goes on while nobody asks, and then gives what has come as one piece.
+
+        Of one that does not, each piece must be asked for as soon as it may be there.
+        """
+        ...
+
+    @property
     def tool_parser(self) -> str | None:
         """The format of this model's calls by its name; None when nobody said."""
         ...

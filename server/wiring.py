@@ -30,6 +30,7 @@ from server.admission import Admission
 from server.aliases import Alias, Aliases
 from server.app import Opened, Options
 from server.auth import Door
+from server.coalescing import Coalescing
 from server.corpora import Corpora
 from server.deciding import Desk
 from server.demonstrations import with_static
@@ -144,6 +145,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             experiments=experiments,
             journal=journal,
             admission=admission,
+            coalescing=Coalescing(lambda: admission.running, most_seconds=server.coalesce_seconds),
             metrics=metrics,
             adapters=adapters,
             secret=secret,

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.bounded_http import hang_up_of
+from server.bounded_http import hang_up_of, writer_of
 from server.errors import DeadlineExceeded
 from server.wire.headers import deadline_of, patience_of
 
@@ -90,7 +90,7 @@ class EventStream(Response):
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
+        sending = asyncio.ensure_future(self._send(send, writer_of(scope)))
         gone = asyncio.ensure_future(_until_disconnect(receive))
         stalled = False
         try:
@@ -122,12 +122,13 @@ class EventStream(Response):
                 return True
             handed = self._handed
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, write: Callable[[bytes], bool] | None) -> None:
         async with aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async for frame in frames:
                 self._handed += 1
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                if write is None or not frame or not write(frame):
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
                 self._taken += 1
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -72,6 +72,10 @@ class VllmDecoder:
         return self._tokenizer
 
     @property
+    def gathers(self) -> bool:
+        return True  # its output collector adds up what is not fetched
+
+    @property
     def tool_parser(self) -> str | None:
         return self._parsing.name if self._parsing else None
 

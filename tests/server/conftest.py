@@ -37,6 +37,7 @@ from server.aliases import Alias, Aliases
 from server.app import Opened, Options, create_app
 from server.auth import Door
 from server.bounded_http import BoundedHttp
+from server.coalescing import Coalescing
 from server.corpora import Corpora
 from server.deciding import Desk
 from server.demonstrations import PoolDemos
@@ -49,6 +50,7 @@ from server.feedback import Feedback
 from server.following import Follower, following
 from server.journal import Journal
 from server.keys import Keys
+from server.loops import loop_factory
 from server.metrics import Metrics
 from server.observing import Observer
 from server.pipeline import Parts
@@ -137,6 +139,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         admission: Admission | None = None,
         rewrite: Rewrite = "off",
         options: Options | None = None,
+        coalescing: Coalescing | None = None,
         open_decoder: Any = None,
         engine_options: Mapping[str, float] = MappingProxyType({}),
         folder: Path = data,
@@ -200,6 +203,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 experiments=met,
                 journal=Journal(database, secret=b"secret"),
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
+                coalescing=coalescing,
                 metrics=metrics,
                 adapters=adapters,
                 rewrite=rewrite,
@@ -238,7 +242,13 @@ def serve(data: Path, tmp_path: Path) -> Serve:
 
         app = create_app(open_parts, metrics=metrics, cors_origins=cors_origins, observers=observers)
         server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_level="error", lifespan="on"))
-        thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
+        runner = asyncio.Runner(loop_factory=loop_factory())
+
+        def run() -> None:
+            with runner:
+                runner.run(server.serve())
+
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         # A decoder of the test's own may never come up: that is then the point of the test.
         while not server.started or (open_decoder is None and not opened[0].parts.engine.up.is_set()):
