@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def sync(path: Path) -> None:
@@ -32,3 +36,15 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for each in missing:
         sync(each.parent)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """The array's bytes as a file, without a copy of a contiguous one. Raises OSError when they do not fit.
+
+    Not `ndarray.tofile`: it lets go of what the C library still has in a buffer without asking whether it
+    could be written, so the last 4 KiB of a file, or all of a small one, may be missing and nobody is told.
+    """
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    with path.open("wb", buffering=0) as file:
+        while content:
+            content = content[file.write(content) :]

@@ -27,7 +27,7 @@ from prompts.errors import PoolInvalid
 from prompts.listing import Listing, parse_lines, same_text
 from prompts.records import Demo
 from prompts.seams import Embed
-from prompts.vectors import checked, vectors_of
+from prompts.vectors import checked, saved, vectors_of
 
 FORMAT = 1
 DEMOS, VECTORS, MANIFEST = "demos.jsonl", "vectors.npy", "manifest.json"
@@ -272,7 +272,7 @@ def _publish(folder: Path, lines: Sequence[str], vectors: Vectors, manifest: Man
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (draft / DEMOS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        np.save(draft / VECTORS, vectors, allow_pickle=False)
+        (draft / VECTORS).write_bytes(saved(vectors))
         (draft / MANIFEST).write_text(
             json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )

@@ -5,6 +5,7 @@ Inputs only: embedding the answer with the example, but not with the question, w
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -78,9 +79,12 @@ def _read(array: Path, manifest: Path, wanted: dict[str, object]) -> NDArray[np.
 
 def _replace(path: Path, content: NDArray[np.float32] | dict[str, object]) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        if isinstance(content, dict):
-            file.write(json.dumps(content).encode())
-        else:
-            np.save(file, content, allow_pickle=False)
+    draft.write_bytes(json.dumps(content).encode() if isinstance(content, dict) else saved(content))
     draft.replace(path)
+
+
+def saved(vectors: NDArray[np.float32]) -> bytes:
+    """The content of an .npy file. `np.save` into a file does not notice that a disk is full."""
+    held = io.BytesIO()
+    np.save(held, vectors, allow_pickle=False)
+    return held.getvalue()

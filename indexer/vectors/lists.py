@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.durability import write_array
 from indexer.errors import StoreDamaged
 from indexer.seams import Vectors
 from indexer.vectors.scan import BLOCK, Best, Rows, scan, widen
@@ -61,9 +62,9 @@ class Lists:
 
     def dump(self, folder: Path) -> None:
         """Write the arrays under `folder`."""
-        self._centroids.tofile(folder / CENTROIDS)
-        self._members.tofile(folder / MEMBERS)
-        self._bounds.tofile(folder / BOUNDS)
+        write_array(folder / CENTROIDS, self._centroids)
+        write_array(folder / MEMBERS, self._members)
+        write_array(folder / BOUNDS, self._bounds)
 
     @classmethod
     def load(cls, contents: dict[str, bytes], rows: Rows, effort: int) -> "Lists":

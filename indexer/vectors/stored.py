@@ -10,6 +10,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from indexer.durability import write_array
 from indexer.errors import StoreDamaged
 from indexer.seams import Ids, Vectors
 from indexer.vectors import graph, lists, milvus
@@ -56,8 +57,8 @@ def write(folder: Path, ids: Ids, vectors: Vectors, choice: Choice, wanted: Want
     order = np.argsort(ids, kind="stable")
     wide = np.ascontiguousarray(vectors[order], dtype=np.float32)
     rows: Rows = wide.astype(np.float16) if choice.precision == "float16" else wide
-    np.ascontiguousarray(ids[order], dtype=np.int64).tofile(folder / IDS)
-    rows.tofile(folder / ROWS[choice.precision])
+    write_array(folder / IDS, np.asarray(ids[order], dtype=np.int64))
+    write_array(folder / ROWS[choice.precision], rows)
     about: dict[str, Any] = {**choice._asdict(), "recall": 1.0}
     if choice.kind in _BUILDERS:
         shortcut = _build(rows, choice, wanted)
