@@ -18,8 +18,12 @@ LEGS: Mapping[SearchMode, Mode] = {"hybrid": "hybrid", "vector": "dense", "keywo
 class IndexRetriever:
     """The indexer's Searcher on threads of its own, so that a slow disk never stalls a stream."""
 
-    def __init__(self, searcher: Searcher, *, timeout_seconds: float, threads: int) -> None:
+    def __init__(
+        self, searcher: Searcher, *, timeout_seconds: float, threads: int, per_file: int | None = None
+    ) -> None:
+        """`per_file` bounds the hits of one document where a search does not say otherwise."""
         self._searcher = searcher
+        self._per_file = per_file
         self._timeout_seconds = timeout_seconds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
 
@@ -39,7 +43,7 @@ class IndexRetriever:
                 refine=Refinement(
                     filter=search.filter,
                     threshold=search.threshold or 0.0,
-                    per_file=search.per_file,
+                    per_file=search.per_file or self._per_file,
                     weights=search.weights,
                     rerank=search.rerank and self._searcher.reranks,
                 ),

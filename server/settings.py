@@ -108,6 +108,12 @@ class Retrieval(Section):
         "auto", description="where large segments are searched; auto: on a card that FAISS can use, if any"
     )
     top: int = Field(4, ge=1, le=50, description="chunks put before the model when nobody says otherwise")
+    per_file: int | None = Field(
+        None,
+        ge=1,
+        le=50,
+        description="hits of one document, where nobody says otherwise; default: any number",
+    )
     timeout_seconds: float = Field(10, gt=0, description="a search slower than this is a 503")
     threads: int = Field(4, ge=1, description="searches at once")
     rewrite: Literal["off", "join", "model"] = Field("off", description="of follow-ups, for the search")

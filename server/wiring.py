@@ -88,6 +88,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             ),
             timeout_seconds=settings.retrieval.timeout_seconds,
             threads=settings.retrieval.threads,
+            per_file=settings.retrieval.per_file,
         )
         stack.callback(retriever.close)
         catalogue = Catalogue(paths.data)
