@@ -55,7 +55,8 @@ KNOBS = {
     "FEWSHOT_SERVER_QUEUE": "4096",
     "FEWSHOT_SERVER_DEADLINE_SECONDS": "3600",  # on a slow machine the queue is long: late is not wrong
     "FEWSHOT_EMBEDDER": "hash",
-    "FEWSHOT_ENGINE_GPU_MEMORY_SHARE": "0.1",  # of a card
+    "FEWSHOT_ENGINE_KV_CACHE_BYTES": str(2**30),
+    "FEWSHOT_ENGINE_GPU_MEMORY_SHARE": "0.05",  # of a card, looked for before the start
 }
 
 

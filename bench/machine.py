@@ -1,5 +1,6 @@
 """What was measured on, and how busy it was."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -8,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bench import processor
 from bench.records import NotMeasured
 
 BUSY_PER_CORE = 0.5
@@ -70,12 +72,23 @@ class Watch:
 
 
 def busy_cores(seconds: float) -> float:
-    """How many cores' worth of work all processes together do in the next `seconds`."""
-    before = _ticks()
+    """How many cores' worth of work all processes that are seen here do in the next `seconds`.
+
+    Not from /proc/stat: in a container that tells of the neighbours too.
+    """
+    clock, before = time.monotonic(), _spent()
     time.sleep(seconds)
-    spent = [late - early for early, late in zip(before, _ticks(), strict=True)]
-    total = max(sum(spent[:8]), 1)
-    return (1 - (spent[3] + spent[4]) / total) * (os.cpu_count() or 1)
+    after = _spent()
+    return sum(spent - before.get(pid, 0.0) for pid, spent in after.items()) / (time.monotonic() - clock)
+
+
+def _spent() -> dict[int, float]:
+    """Processor seconds of every process."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found[int(folder.name)] = processor.seconds(int(folder.name))
+    return found
 
 
 def _ticks() -> list[int]:

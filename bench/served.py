@@ -63,7 +63,7 @@ KNOBS = {
     "FEWSHOT_ADAPTERS_FULL_MODELS": "1",
     "FEWSHOT_ADAPTERS_FULL_KV_CACHE_BYTES": str(2**28),
     "FEWSHOT_EMBEDDER": "hash",
-    "FEWSHOT_ENGINE_GPU_MEMORY_SHARE": "0.05",  # of a card; the model and its cache take 0.7 GB
+    "FEWSHOT_ENGINE_GPU_MEMORY_SHARE": "0.05",  # of a card, looked for before the start
 }
 
 

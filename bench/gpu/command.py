@@ -46,7 +46,7 @@ TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
 @click.option("--tokenizer", default="smollm2-135m-instruct", show_default=True, help="Whose tokenizer.")
 @click.option("--share", default=0.5, show_default=True, help="Of the card, for the first engine.")
 @click.option("--lora-share", default=0.36, show_default=True, help="Of the card, for the one with LoRA.")
-@click.option("--kv-bytes", type=int, help="KV cache of each engine instead of what its share leaves.")
+@click.option("--kv-bytes", type=int, help="KV cache instead of what the share leaves; with LoRA a third.")
 @click.option("--settle", "patience", default=0.0, help="Seconds to wait for a quiet machine.")
 def command(
     quick: bool,
@@ -110,7 +110,9 @@ def _engines(
     knobs["block"] = 32  # longer than what every prompt begins with: the chat template is no cached prefix
     with ExitStack() as stack:
         opened: list[Host | None] = []
-        loras = knobs | {
+        loras: dict[str, Any] = {
+            **knobs,
+            **({"kv_cache_bytes": kv_bytes // 3} if kv_bytes else {}),
             "batch": 64,
             "gpu_memory_share": lora_share,
             "max_loras": lora.ACTIVE,

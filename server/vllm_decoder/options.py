@@ -53,6 +53,8 @@ def set_environment(options: EngineOptions) -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        # What `vllm serve` sets, and vLLM itself on a processor; else it forks a process of many threads.
+        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
         "PYTHONWARNINGS": "ignore",  # of the engine's own processes: theirs to mend, noise to an operator
         "TOKENIZERS_PARALLELISM": "false",
     }
