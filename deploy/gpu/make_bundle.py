@@ -35,7 +35,7 @@ PYTHON = "3.12"
 HOSTS_OR_NOBODYS = """
     torch torchaudio torchcodec torchvision triton numba llvmlite numpy setuptools certifi
     flashinfer-cubin flashinfer-python humming-kernels nvidia-cublas nvidia-cuda-runtime nvidia-cudnn-frontend
-    nvidia-curand nvidia-cutlass-dsl nvidia-nvjitlink pycountry pynvvideocodec quack-kernels tilelang
+    nvidia-curand nvidia-cutlass-dsl nvidia-nvjitlink pynvvideocodec quack-kernels tilelang
     tokenspeed-mla
 """
 NEVER = frozenset(HOSTS_OR_NOBODYS.split())
@@ -45,7 +45,7 @@ INSTEAD = {"apache-tvm-ffi": "apache-tvm-ffi==0.1.15.post2"}
 STRIPPED = re.compile(
     r"vllm/(vllm_flash_attn/_vllm_fa2_C|vllm-rs|_qutlass_C|_flashmla|third_party/(fmha_sm100|deep_gemm|flashmla)/)"
     r"|.*/(tests?|testing/data)/.*\.(png|jpg|bin|pdf|json)$|.*\.(pyi|lib|a)$"
-    r"|(scipy|numpy|langsmith|mistral_common)/(.*/)?tests/"
+    r"|pycountry/locales/|(scipy|numpy|langsmith|mistral_common)/(.*/)?tests/"
 )
 # Mixture-of-experts kernels: a quarter of vLLM. `--dense` leaves them out too.
 EXPERTS = re.compile(r"vllm/_moe_C")
