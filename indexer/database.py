@@ -151,6 +151,9 @@ def _prepare(raw: Any, _record: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("single"):  # one statement that reads is a transaction by itself
+        return
     # A deferred transaction that turns into a writer fails at once instead of waiting its turn.
-    immediate = connection.get_execution_options().get("immediate")
+    immediate = options.get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.records import Ranked
 
@@ -60,11 +61,14 @@ def fuse(
     `weights` (dense, keyword; above 0) move the order towards a leg; equal ones leave it. `read` is
     asked, where there are both legs, for the closeness (0..1) of the best `READ` ids to the question.
     """
+    if keyword is None and dense is not None:  # its own order, by cosine and then by id
+        chances = _logistics(-5.7 + 8.9 * np.array(dense.ranked.scores, dtype=np.float64))
+        return list(zip(dense.ranked.ids, chances, strict=True))
     lean = weights[0] / sum(weights)  # 1/2 where nobody leans
     near: dict[int, float] = {}
     cosines, trust = {}, 0.0
     if dense is not None and dense.ranked.ids:
-        trust = dense.grasp * standing(dense.ranked.scores[0], dense.background) if keyword else 1.0
+        trust = dense.grasp * standing(dense.ranked.scores[0], dense.background)
         cosines = dict(zip(dense.ranked.ids, dense.ranked.scores, strict=True))
         span = max(dense.ranked.scores[0] - dense.background.mean, 1e-6)
         near = {
@@ -80,8 +84,6 @@ def fuse(
             met[row] = worded * score / best
     sums = {row: near.get(row, 0.0) + met.get(row, 0.0) for row in near.keys() | met.keys()}
     order = sorted(sums, key=lambda row: (-sums[row], row))
-    if keyword is None:
-        return [(row, _logistic(-5.7 + 8.9 * cosines[row])) for row in order]
     if dense is None:
         return [(row, _logistic(-3.7 + 10.4 * shares[row])) for row in order]
     floor = min(cosines.values(), default=0.0)  # an id the dense leg left out is not above it
@@ -98,8 +100,7 @@ def fuse(
     evidence = -2.85 + trust * (5.4 * np.array([cosines.get(row, floor) for row in best_first]) - 3.4)
     evidence += 3.0 * np.array([shares.get(row, 0.0) for row in best_first])
     evidence += 10.0 * np.array([close.get(row, least) for row in best_first])
-    chances = 1.0 / (1.0 + np.exp(-np.clip(evidence, -40.0, 40.0)))
-    return list(zip(best_first, chances.tolist(), strict=True))
+    return list(zip(best_first, _logistics(evidence), strict=True))
 
 
 def standing(best: float, background: Background) -> float:
@@ -157,3 +158,8 @@ def merged(answers: Sequence[Sequence[tuple[int, float]]]) -> Sequence[tuple[int
         scores = calibrate([evidence for _, evidence in answer])
         pairs.extend((-score, row) for (row, _), score in zip(answer, scores, strict=True))
     return [(row, -score) for score, row in sorted(pairs)]
+
+
+def _logistics(values: NDArray[np.float64]) -> list[float]:
+    chances: list[float] = (1.0 / (1.0 + np.exp(-np.clip(values, -40.0, 40.0)))).tolist()
+    return chances

@@ -85,6 +85,7 @@ def passages(engine: sa.Engine, ids: Sequence[int], numbers: Mapping[str, int]) 
     """The visible ones among these chunks; `numbers` are the generations seen, by store id."""
     found: dict[int, Passage] = {}
     with engine.connect() as connection:
+        connection.execution_options(single=len(ids) <= _MANY)
         for at in range(0, len(ids), _MANY):
             for row in connection.execute(_PASSAGES, {"ids": ids[at : at + _MANY]}).mappings().all():
                 number, died = numbers.get(row["store_id"]), row["died"]
@@ -112,6 +113,7 @@ def stores(catalogue: Catalogue, names: Sequence[str], tenant: str | None = None
     For a tenant, another's stores do not exist, and one that expired raises `StoreExpired`.
     """
     with catalogue.engine.connect() as connection:
+        connection.execution_options(single=True)
         rows = connection.execute(_STORES, {"names": list(names)}).mappings().all()
     known: dict[str, Store] = {}
     for row in rows:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from prompts.neutralise import forbidden_for, neutralise
-from prompts.records import Block, Demo, Kind, Message, Source, Template, Trust
-from prompts.sandbox import render
+from prompts.records import Block, Demo, Kind, Label, Message, Source, Template, Trust
+from prompts.sandbox import asks_only_for, render
 from prompts.slots import QUESTION
 
 Kept = Mapping[Kind, Sequence[int]]  # for each kind, the items that stay, in their order
@@ -145,16 +146,14 @@ def drafted(
     authored = {name: value for name, value in clean.items() if name != "question"}
 
     def pair(demo: Demo, trust: Trust) -> tuple[str, str]:
-        shown = {
-            "input": cleaner.clean(demo.input, trust),
-            "output": cleaner.clean(demo.output, trust),
-            "label": labels.get(demo.label or ""),
-        }
-        context = {**authored, "demo": shown}
-        return (
-            render("demo_input", template.parts["demo_input"], context),
-            render("demo_output", template.parts["demo_output"], context),
+        wordings = template.parts["demo_input"], template.parts["demo_output"]
+        label = labels.get(demo.label or "")
+        if trust == "author" and all(asks_only_for("demo", wording) for wording in wordings):
+            return _always(*wordings, demo, label)
+        shown = replace(
+            demo, input=cleaner.clean(demo.input, trust), output=cleaner.clean(demo.output, trust)
         )
+        return _pair(*wordings, shown, label, authored)
 
     mark = template.layout.datamark if template.layout.marking == "datamark" else ""
 
@@ -178,6 +177,19 @@ def drafted(
         sources=tuple(safe(source) for source in sources),
         following=tuple(cleaner.turn(turn) for turn in following),
     )
+
+
+def _pair(
+    wording_in: str, wording_out: str, demo: Demo, label: Label | None, values: Mapping[str, object]
+) -> tuple[str, str]:
+    context = {**values, "demo": {"input": demo.input, "output": demo.output, "label": label}}
+    return render("demo_input", wording_in, context), render("demo_output", wording_out, context)
+
+
+@lru_cache(maxsize=1024)
+def _always(wording_in: str, wording_out: str, demo: Demo, label: Label | None) -> tuple[str, str]:
+    """A worked example of a template's own, which reads the same in every request."""
+    return _pair(wording_in, wording_out, demo, label, {})
 
 
 def _said(message: Message) -> tuple[str, ...]:

@@ -59,13 +59,14 @@ def lay_out(
         following=following,
         cleaner=cleaner,
     )
-    kept, tokens = _fitted(draft, demos, demo_scores or range(len(demos)), room, count)
+    kept, tokens, messages = _fitted(draft, demos, demo_scores or range(len(demos)), room, count)
+    stable = draft.stable(kept)
     used = [replace(sources[at], number=number) for number, at in enumerate(kept["sources"], 1)]
     shown = [*(fixed[at] for at in kept["static_demos"]), *(demos[at] for at in kept["dynamic_demos"])]
     return Prompt(
-        messages=draft.messages(kept),
+        messages=messages,
         tokens=tokens,
-        stable_tokens=_counted(draft.stable(kept), count) if draft.stable(kept) else 0,
+        stable_tokens=_counted(stable, count) if stable else 0,
         used=tuple(used),
         demos=tuple(shown),
         dropped=Dropped(
@@ -121,7 +122,8 @@ def _given(
 
 def _fitted(
     draft: Draft, demos: Sequence[Demo], scores: Sequence[float], room: int, count: Count
-) -> tuple[dict[Kind, tuple[int, ...]], int]:
+) -> tuple[dict[Kind, tuple[int, ...]], int, tuple[Message, ...]]:
+    """What stays, its exact tokens, and the messages that were counted."""
     budget = draft.template.budget
     orders = leaving(
         static_demos=len(draft.static_demos),
@@ -137,8 +139,14 @@ def _fitted(
     def kept(removed: int) -> dict[Kind, tuple[int, ...]]:
         return {kind: tuple(sorted(without(steps[:removed], kind, order))) for kind, order in left.items()}
 
+    made: dict[int, tuple[Message, ...]] = {}  # by removals
+
+    def counted(removed: int) -> int:
+        made[removed] = draft.messages(kept(removed))
+        return count(made[removed])
+
     def guess(whole: int) -> int:
-        chars = sum(len(message.text) for message in draft.messages(kept(0)))
+        chars = sum(len(message.text) for message in made[0])
         surplus = (whole - room) * chars / max(whole, 1)
         for removed, step in enumerate(steps, 1):
             surplus -= len(draft.text_of(*step))
@@ -146,10 +154,10 @@ def _fitted(
                 return removed
         return len(steps)
 
-    fit = fewest(len(steps), lambda removed: count(draft.messages(kept(removed))), room, guess)
+    fit = fewest(len(steps), counted, room, guess)
     if fit.tokens > room:
         raise PromptTooLong(needed=fit.tokens, room=room, largest=_largest(draft, kept(fit.steps)))
-    return kept(fit.steps), fit.tokens
+    return kept(fit.steps), fit.tokens, made[fit.steps]
 
 
 def _sizes(draft: Draft, kind: Kind, most: int, count: Count) -> list[int]:

@@ -53,10 +53,14 @@ def neutralise(text: str, forbidden: Sequence[str]) -> Cleaned:
 
     Matching ignores case. Idempotent; no forbidden string of two or more characters is left.
     """
-    text, unseen = _INVISIBLE.subn("", text)
-    text, joiners = _STRAY_JOINER.subn("", text)
-    hits = unseen + joiners
-    breaker = _breaker(tuple(forbidden))
+    text, hits = _INVISIBLE.subn("", text)
+    if not text.isascii():
+        text, joiners = _STRAY_JOINER.subn("", text)
+        hits += joiners
+    breaker, firsts = _breaker(tuple(forbidden))
+    # Nearly every text: none of them can begin anywhere.
+    if firsts and not any(first in text for first in firsts):
+        return Cleaned(text, hits)
     while breaker is not None:  # breaking one string can leave another, as in "<<|x|>|x|>"
         text, broken = breaker.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         hits += broken
@@ -103,13 +107,21 @@ def _without_texts(arguments: str) -> str:
     return json.dumps(blank(json.loads(arguments)))
 
 
+class _Breaker(NamedTuple):
+    pattern: re.Pattern[str] | None
+    firsts: str  # the characters that a match begins with; empty where case makes them more than are listed
+
+
 @lru_cache(maxsize=64)
-def _breaker(forbidden: tuple[str, ...]) -> re.Pattern[str] | None:
+def _breaker(forbidden: tuple[str, ...]) -> _Breaker:
     strings = sorted(
         {string.strip() for string in forbidden if len(string.strip()) > 1}, key=len, reverse=True
     )
     if not strings:
-        return None
-    firsts = "".join(sorted({re.escape(string[0]) for string in strings}))
+        return _Breaker(None, "")
+    firsts = sorted({string[0] for string in strings})
+    classed = "".join(map(re.escape, firsts))
     # the look-ahead lets most positions fail on one character, however long the list
-    return re.compile(f"(?=[{firsts}])(?:{'|'.join(map(re.escape, strings))})", re.IGNORECASE)
+    pattern = re.compile(f"(?=[{classed}])(?:{'|'.join(map(re.escape, strings))})", re.IGNORECASE)
+    cased = any(first.lower() != first or first.upper() != first for first in firsts)
+    return _Breaker(pattern, "" if cased else "".join(firsts))

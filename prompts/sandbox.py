@@ -6,7 +6,7 @@ anything is rendered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -59,12 +59,20 @@ def names_in(wording: str) -> set[str]:
     return meta.find_undeclared_variables(_environment.parse(wording))
 
 
+@lru_cache(maxsize=1024)
+def asks_only_for(name: str, wording: str) -> bool:
+    """Whether no other value than `name` can change what the wording comes to."""
+    return names_in(wording) <= {name}
+
+
 def render(part: str, wording: str, values: Mapping[str, object]) -> str:
     """The wording with its values, each put in once and never read as wording.
 
     Raises RenderFailed for a value that is missing or when the output outgrows
     2 x (wording + values) + 10 000 characters.
     """
+    if (said := _filled(_parts(wording), values)) is not None:
+        return said
     bound = 2 * (len(wording) + sum(_size(value) for value in values.values())) + FREE_CHARS
     pieces: list[str] = []
     size = 0
@@ -77,6 +85,58 @@ def render(part: str, wording: str, values: Mapping[str, object]) -> str:
     except JinjaError as error:
         raise RenderFailed(part, str(error)) from error
     return "".join(pieces)
+
+
+Part = str | tuple[str, ...]  # text, or the path to a value
+
+
+@lru_cache(maxsize=1024)
+def _parts(wording: str) -> tuple[Part, ...] | None:
+    """The wording as texts and values, where it is no more than that; None where Jinja2 has to think."""
+    _compiled(wording)  # refuses what is not allowed
+    parts: list[Part] = []
+    for output in _environment.parse(wording).body:
+        for node in output.nodes if isinstance(output, nodes.Output) else [output]:
+            if isinstance(node, nodes.TemplateData):
+                parts.append(node.data)
+            elif path := _path(node):
+                parts.append(path)
+            else:
+                return None
+    return tuple(parts)
+
+
+def _path(node: nodes.Node) -> tuple[str, ...]:
+    """`source.title` as its names; empty for anything else."""
+    if isinstance(node, nodes.Name):
+        return (node.name,)
+    if isinstance(node, nodes.Getattr) and not hasattr(dict, node.attr):
+        return (*inner, node.attr) if (inner := _path(node.node)) else ()
+    return ()
+
+
+def _filled(parts: Sequence[Part] | None, values: Mapping[str, object]) -> str | None:
+    """The parts with their values; None where a value is anything but text or a whole number in mappings.
+
+    Also where it is longer than what `render` always allows.
+    """
+    if parts is None:
+        return None
+    texts: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        value: object = values
+        for name in part:
+            if not isinstance(value, Mapping) or name not in value:
+                return None
+            value = value[name]
+        if type(value) is not str and type(value) is not int:
+            return None
+        texts.append(str(value))
+    said = "".join(texts)
+    return said if len(said) <= FREE_CHARS else None
 
 
 @lru_cache(maxsize=1024)
@@ -116,6 +176,8 @@ def _spoken(node: nodes.Node) -> str:
 
 def _size(value: object) -> int:
     """Characters a value can put into the output each time it is named."""
+    if isinstance(value, str):
+        return len(value)
     if isinstance(value, Mapping):
         return sum(_size(item) for item in value.values())
     if isinstance(value, (list, tuple)):

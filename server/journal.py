@@ -8,7 +8,6 @@ never wait for a disk on the event loop, and a row that was awaited is on disk.
 import asyncio
 import hashlib
 import hmac
-import json
 import logging
 import queue
 import threading
@@ -24,8 +23,8 @@ from sqlalchemy.exc import OperationalError
 from ulid import ULID
 
 from indexer.database import is_full, writing
-from prompts.records import Message
 from server.forgetting import erase_texts
+from server.journal_text import as_json, flat, spoken
 from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
 from server.schema import exposures, open_schema, plans, replies
@@ -79,7 +78,7 @@ class Journal:
             "propensity": met.propensity,
             "slice": met.slice if counted else None,
             "model": turn.model,
-            "metadata": _json(turn.metadata if self._keeps(turn) else {}),
+            "metadata": as_json(turn.metadata if self._keeps(turn) else {}),
             **dict.fromkeys(NOTED),
             **turn.noted,
         }
@@ -99,25 +98,25 @@ class Journal:
             adapter_sha256=plan.adapter and plan.adapter.sha256,
             template=template and f"{template.name}@{template.version}",
             template_sha256=template and template.sha256,
-            demos=_json(plan.demos),
+            demos=as_json(plan.demos),
             pool_sha256=plan.pool_sha256,
-            chunks=_json([source.chunk_id for source in used]),
-            generations=_json(plan.generations),
-            dropped=_json(plan.dropped),
+            chunks=as_json([source.chunk_id for source in used]),
+            generations=as_json(plan.generations),
+            dropped=as_json(plan.dropped),
             grounding=plan.grounding,
-            limits=_json({**asdict(plan.limits), "cache_salt": None}),
+            limits=as_json({**flat(plan.limits), "cache_salt": None}),
             prompt_sha256=plan.prompt_sha256,
             prompt_tokens=plan.prompt_tokens,
             prompt_ids=token_bytes(plan.prompts) if keeps else None,
-            messages=_json([_message(message) for message in plan.messages]) if keeps else None,
-            queries=_json([plan.query.text]) if plan.query and keeps else None,
+            messages=as_json([spoken(message) for message in plan.messages]) if keeps else None,
+            queries=as_json([plan.query.text]) if plan.query and keeps else None,
             rewrite=plan.query.rewrite if plan.query else None,
             served=plan.met.served,
-            asked=_json([asdict(message) for message in plan.turn.messages]) if keeps else None,
-            variables=_json(plan.turn.wishes.variables) if keeps else None,
-            engine=_json(plan.engine),
-            options=_json(_options(plan)),
-            prompt_lengths=_json([len(ids) for ids in plan.prompts]),
+            asked=as_json([flat(message) for message in plan.turn.messages]) if keeps else None,
+            variables=as_json(plan.turn.wishes.variables) if keeps else None,
+            engine=as_json(plan.engine),
+            options=as_json(_options(plan)),
+            prompt_lengths=as_json([len(ids) for ids in plan.prompts]),
         )
 
     def reply(self, reply: Reply) -> None:
@@ -132,18 +131,18 @@ class Journal:
             outcome=reply.outcome,
             completion_tokens=reply.usage.completion_tokens,
             cached_tokens=reply.usage.cached_tokens,
-            cited=_json(cited),
+            cited=as_json(cited),
             citations_dropped=reply.citations_dropped,
             first_token_seconds=reply.first_token_seconds,
             total_seconds=reply.total_seconds,
-            texts=_json(texts) if keeps else None,
-            calls=_json([[asdict(call) for call in choice.calls] for choice in reply.choices])
+            texts=as_json(texts) if keeps else None,
+            calls=as_json([[asdict(call) for call in choice.calls] for choice in reply.choices])
             if keeps and any(choice.calls for choice in reply.choices)
             else None,
             token_ids=token_bytes(tuple(choice.tokens for choice in reply.choices)) if keeps else None,
-            texts_sha256=hashlib.sha256(_json(texts).encode()).hexdigest(),
-            token_lengths=_json([len(choice.tokens) for choice in reply.choices]),
-            finishes=_json([choice.finish for choice in reply.choices]),
+            texts_sha256=hashlib.sha256(as_json(texts).encode()).hexdigest(),
+            token_lengths=as_json([len(choice.tokens) for choice in reply.choices]),
+            finishes=as_json([choice.finish for choice in reply.choices]),
         )
 
     @asynccontextmanager
@@ -288,11 +287,3 @@ def _settle(done: "asyncio.Future[None]", problem: Exception | None) -> None:
         done.get_loop().call_soon_threadsafe(settle)
     except RuntimeError:
         return  # the loop is gone: nobody waits any more
-
-
-def _message(message: Message) -> dict[str, Any]:
-    return {name: value for name, value in asdict(message).items() if value or name == "text"}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -37,7 +37,7 @@ from server.retrieval import as_sources, as_uses
 from server.rewriting import TEMPLATE as REWRITING
 from server.rewriting import Rewriter
 from server.seams import AdapterNames, Demos, Retriever
-from server.token_reading import TokenReading
+from server.token_reading import Rereading, TokenReading
 from server.truncation import shortened
 
 NO_HITS = Hits((), {})
@@ -197,7 +197,7 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
     picked = await parts.demos.pick(question, wanted, template)
     plain = template.layout.format == "plain"
     tokenizer = parts.engine.decoder.tokenizer
-    reading = TokenReading(tokenizer, plain, turn.thinking, turn.calling.functions)
+    reading = Rereading(TokenReading(tokenizer, plain, turn.thinking, turn.calling.functions))
     if not hits.hits and turn.search.stores:
         parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
         refusal = said_instead(turn, template, question, instructions)

@@ -30,12 +30,46 @@ class TokenReading:
         """Exact tokens of the messages, generation prompt included."""
         return len(self.ids(messages))
 
-    def checked_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The ids of a finished prompt. Raises ControlText when a value became a special token."""
-        special, ids = self.tokenizer.special_ids, self.ids(messages)
+    def checked_ids(
+        self, messages: Sequence[Message], known: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """The ids of a finished prompt, `known` already or not.
+
+        Raises ControlText when a value became a special token.
+        """
+        special = self.tokenizer.special_ids
+        ids = self.ids(messages) if known is None else known
 
         def control_tokens(asked: Sequence[Message]) -> int:
-            return sum(token in special for token in (ids if asked is messages else self.ids(asked)))
+            return sum(map(special.__contains__, ids if asked is messages else self.ids(asked)))
 
         check_control(messages, control_tokens)
         return ids
+
+
+class Rereading:
+    """A reading that counts a prompt and then gives its ids without tokenising it again.
+
+    Equal to another one of an equal reading. It keeps nothing of a prompt whose ids were asked for.
+    """
+
+    def __init__(self, reading: TokenReading) -> None:
+        self._reading = reading
+        self._counted: tuple[Sequence[Message], tuple[int, ...]] | None = None
+
+    def __call__(self, messages: Sequence[Message], /) -> int:
+        ids = self._reading.ids(messages)
+        self._counted = messages, ids
+        return len(ids)
+
+    def checked_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """As of the reading; cheap for the messages that were counted last."""
+        counted, self._counted = self._counted, None
+        known = counted[1] if counted is not None and counted[0] == messages else None
+        return self._reading.checked_ids(messages, known)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rereading) and other._reading == self._reading
+
+    def __hash__(self) -> int:
+        return hash(self._reading)

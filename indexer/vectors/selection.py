@@ -33,7 +33,7 @@ def chosen(ids: Ids, hidden: Ids, allowed: Ids | None) -> Chosen:
 
 def positions(ids: Ids, wanted: Ids) -> Ids:
     """Where in sorted, unique `ids` the sorted `wanted` stand, those that are there; increasing."""
-    if not len(ids):
+    if not len(ids) or not len(wanted):
         return NONE
     first, last = ids[0], ids[-1]
     low, high = np.searchsorted(wanted, (first, last + 1))

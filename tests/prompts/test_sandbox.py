@@ -1,8 +1,9 @@
 """Wording is checked before it is compiled; values are never read as wording."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from prompts.errors import RenderFailed
 from prompts.sandbox import names_in, problems_in, render
@@ -58,3 +59,21 @@ def test_output_is_bounded():
 @given(st.text())
 def test_any_value_renders_verbatim(value):
     assert render("question", "<{{ question }}>", {"question": value}) == f"<{value}>"
+
+
+SPOKEN = st.text(st.characters(exclude_characters="{}#%"), max_size=6)
+VALUES = {"a": SPOKEN, "b": st.integers() | st.booleans() | st.none() | SPOKEN, "c": SPOKEN}
+
+
+@settings(deadline=None)
+@given(
+    parts=st.lists(
+        st.tuples(SPOKEN, st.sampled_from(["", "{{ a }}", "{{ s.b }}", "{{- s.c -}}", "{{ s.a.d }}"]))
+    ),
+    a=SPOKEN,
+    held=st.fixed_dictionaries({"b": VALUES["b"], "c": VALUES["c"], "a": st.just({"d": "deep"})}),
+)
+def test_wordings_of_texts_and_values_read_as_jinja_reads_them(parts, a, held):
+    wording = "".join(f"{text}.{value}" for text, value in parts)
+    whole = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    assert render("a part", wording, {"a": a, "s": held}) == whole.from_string(wording).render(a=a, s=held)

@@ -34,6 +34,7 @@ def deltas(body):
     return [choice for event in events(body) for choice in event["choices"] if choice["delta"].get("content")]
 
 
+@settings(deadline=None)
 @given(streams=st.integers(0, 5000), more=st.integers(0, 5000), most=st.floats(0, 1))
 def test_more_streams_rest_longer_and_few_not_at_all(streams, more, most):
     rest = Coalescing(lambda: streams, most_seconds=most).rest_seconds

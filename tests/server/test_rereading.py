@@ -1,0 +1,45 @@
+"""A prompt that was counted is not tokenised again, and the ids are the same as if it were."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prompts.records import Message
+from server.echo_decoder import EchoTokenizer
+from server.token_reading import Rereading, TokenReading
+
+MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=20)), max_size=4)
+
+
+class Counting(EchoTokenizer):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Message, ...]] = []
+
+    def chat(self, messages, **options):
+        self.asked.append(tuple(messages))
+        return super().chat(messages, **options)
+
+
+@settings(deadline=None)
+@given(MESSAGES.map(tuple), MESSAGES.map(tuple))
+def test_ids_are_those_of_the_reading_whatever_was_counted_before(counted, messages):
+    tokenizer = Counting()
+    reading = TokenReading(tokenizer)
+    again = Rereading(reading)
+    assert again(counted) == len(reading.ids(counted))
+    tokenizer.asked.clear()
+    assert again.checked_ids(messages) == EchoTokenizer().chat(messages)
+    harmless = tuple(Message(one.role, "x") for one in messages)
+    assert tokenizer.asked == ([harmless] if counted == messages else [messages, harmless])
+    tokenizer.asked.clear()
+    again.checked_ids(counted)  # it keeps nothing
+    assert tokenizer.asked[0] == counted
+
+
+def test_readings_of_the_same_are_remembered_as_one():
+    tokenizer = EchoTokenizer()
+    one, two = Rereading(TokenReading(tokenizer)), Rereading(TokenReading(tokenizer))
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != Rereading(TokenReading(tokenizer, plain=True))
