@@ -49,6 +49,12 @@ def closing(request: bytes) -> bytes:
     return head + b"\r\nconnection: close\r\n" + rest
 
 
+def keyed(request: bytes, key: str) -> bytes:
+    """The same request, by the holder of a key."""
+    head, _, rest = request.partition(b"\r\n")
+    return head + f"\r\nauthorization: Bearer {key}\r\n".encode() + rest
+
+
 async def ask(port: int, request: bytes, due: float | None = None) -> Heard:
     """One request, made by `closing`, on a connection of its own."""
     asked = time.monotonic()

@@ -24,7 +24,7 @@ from bench.checks import below_its_core
 from bench.client import chat
 from bench.command import goal_options, measured
 from bench.machine import Watch
-from bench.open_loop import ask, closing, poisson
+from bench.open_loop import ask, closing, keyed, poisson
 from bench.records import Bar, Check, Curve, Plot, Result
 from bench.rounds import Interval, Rounds, floor, interleave, level, ratio
 from bench.servers import fewshot_server
@@ -61,7 +61,7 @@ class Neighbours:
     def __init__(self, port: int, keys: list[str], effort: Effort) -> None:
         self._port, self._effort = port, effort
         self._keys = keys
-        asked = (_keyed(chat("echo", f"Question {n}?", TOKENS), keys[n]) for n in range(NINE))
+        asked = (keyed(chat("echo", f"Question {n}?", TOKENS), keys[n]) for n in range(NINE))
         self._requests = [closing(one) for one in asked]
         self._seed = 0
         self.statuses: set[int] = set()
@@ -142,7 +142,7 @@ class Neighbours:
                     await asyncio.sleep(0.2)
                 done += counts and heard.good and warm < heard.ended < ends
 
-        greedy = closing(_keyed(chat("echo", "More?", TOKENS), self._keys[-1]))
+        greedy = closing(keyed(chat("echo", "More?", TOKENS), self._keys[-1]))
         mine = [again(request, True) for request in self._requests for _ in range(AT_ONCE)]
         await asyncio.gather(*mine, *(again(greedy, False) for _ in range(tenth)))
         return done / (ends - warm)
@@ -150,7 +150,7 @@ class Neighbours:
     @property
     def _long(self) -> bytes:
         tokens = int((self._effort.seconds + 2) / TOKEN_SECONDS)
-        return closing(_keyed(chat("echo", "At length?", tokens), self._keys[-1]))
+        return closing(keyed(chat("echo", "At length?", tokens), self._keys[-1]))
 
 
 async def measure(effort: Effort, say: Callable[[str], object]) -> Result:
@@ -258,11 +258,6 @@ async def _forever(work: Callable[[], Awaitable[None]]) -> None:
     while True:
         with contextlib.suppress(OSError):
             await work()
-
-
-def _keyed(request: bytes, key: str) -> bytes:
-    head, _, rest = request.partition(b"\r\n")
-    return head + f"\r\nauthorization: Bearer {key}\r\n".encode() + rest
 
 
 @click.command()
