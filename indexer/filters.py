@@ -78,7 +78,7 @@ def read_filter(text: str, at: str = "filter") -> Filter:
     if text.lstrip().startswith("{"):
         try:
             return parse_filter(json.loads(text), at)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise FilterInvalid.of([FilterProblem(at, f"is not JSON: {error}")]) from error
     key, operator, value = _split(text, at)
     many = operator in ("in", "nin")
@@ -198,6 +198,6 @@ def _split(text: str, at: str) -> tuple[str, str, str]:
 def _literal(text: str) -> Any:
     try:
         value = json.loads(text.strip(), parse_constant=str)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text.strip()
     return value if isinstance(value, str | int | float) else text.strip()

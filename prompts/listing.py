@@ -61,8 +61,15 @@ def same_text(text: str) -> str:
 def _demo(line: str, number: int, problems: list[str]) -> Demo | None:
     try:
         row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         problems.append(f"line {number}: not JSON ({error.msg})")
+        return None
+    except UnicodeEncodeError:
+        problems.append(f"line {number}: half a character (a lone surrogate); write it whole")
+        return None
+    except RecursionError:
+        problems.append(f"line {number}: nested too deep")
         return None
     if not isinstance(row, dict):
         problems.append(f"line {number}: must be a JSON object")

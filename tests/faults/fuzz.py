@@ -58,7 +58,7 @@ WORDS = [word.encode(errors="surrogatepass") for word in (
     "", "0", "-1", "1e999", "NaN", "null", "true", "[]", "{}", '""', '"\\ud800"', "18446744073709551616",
     "eq", "and", "in", "type", "key", "value", "filters", "F32", "shape", "dtype", "data_offsets", "..", "%s",
     "name", "arguments", "role", "content", "text", "__metadata__", "<tool_call>", "</tool_call>", "\n", "# ",
-    "```", "| a |", "\u202e", "\ufeff", "\0", "\ud800", "[" * 40, '{"":' * 40,
+    "```", "| a |", "\u202e", "\ufeff", "\0", "\ud800", "[" * 2000, '{"":' * 900,
 )]  # fmt: skip
 KEYS = ["type", "key", "value", "filters", "name", "role", "content", "text", "shape", "id", "tools", "x", ""]
 LEAVES = [
@@ -314,7 +314,7 @@ def fuzz(target: Target, runs: int, seed: int, folder: Path | None = None) -> tu
             where = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else ""
             what = f"{type(error).__name__} at {where}: {error}"[:300]
             found.setdefault(f"{type(error).__name__} {where}", Finding(what, content))
-        if (took := time.process_time() - began) > SECONDS:
+        if time.process_time() - began > SECONDS and (took := _again(target, content)) > SECONDS:
             found.setdefault("slow", Finding(f"took {took:.1f} s", content))
         if steps.new and number >= len(pool):
             pool.append(content)
@@ -325,6 +325,17 @@ def fuzz(target: Target, runs: int, seed: int, folder: Path | None = None) -> tu
     if (grown := _resident() - before) > GROWTH_BYTES:
         found["memory"] = Finding(f"the process grew by {grown / 2**20:.0f} MB", b"")
     return list(found.values()), len(steps.known), len(pool)
+
+
+def _again(target: Target, content: bytes) -> float:
+    """The least seconds of the processor in three runs: a collection of garbage is nobody's fault."""
+    took = []
+    for _ in range(3):
+        began = time.process_time()
+        with suppress(Exception):
+            target.run(content)
+        took.append(time.process_time() - began)
+    return min(took)
 
 
 def _resident() -> int:

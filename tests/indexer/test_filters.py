@@ -188,3 +188,9 @@ def test_a_value_of_a_kind_that_an_attribute_never_has_is_refused():
         FilterInvalid, match=r"filter\.value compares 'draft', which holds boolean values, with a s"
     ):
         check_kinds(read_filter("draft = yes"), [columns])
+
+
+@pytest.mark.parametrize("text", ['{"a":' + "[" * 5000, "a = " + "[" * 5000, "a in " + "[" * 5000])
+def test_what_is_nested_too_deep_is_no_filter_or_a_word(text):
+    with contextlib.suppress(FilterInvalid):
+        read_filter(text)

@@ -185,3 +185,12 @@ def test_vectors_not_made_of_so_many_poolings_are_refused():
     with pytest.raises(PoolError, match="3 equal poolings"):
         evened(embed, 3)(["cat"])
     assert evened(embed, 1) is embed
+
+
+@pytest.mark.parametrize(
+    ("input_", "told"), [('"\\ud800"', "half a character"), ("[" * 5000, "nested too deep")]
+)
+def test_a_line_that_no_file_could_hold_again_is_named(input_, told):
+    line = f'{{"id": "a", "input": {input_}, "output": "b"}}'
+    with pytest.raises(PoolInvalid, match=f"line 1: .*{told}"):
+        parse_lines([line], "a.jsonl")

@@ -90,8 +90,15 @@ def test_a_killed_server_leaves_no_engine_behind(tmp_path, when):
 
 
 def engines_of(pid):
-    family = psutil.Process(pid).children(recursive=True)
-    return [one for one in family if "VLLM" in one.name() or "VLLM" in " ".join(one.cmdline())]
+    return [one for one in psutil.Process(pid).children(recursive=True) if "VLLM" in said_by(one)]
+
+
+def said_by(process):
+    """Its name and command line; nothing of one that ends in this moment."""
+    try:
+        return f"{process.name()} {' '.join(process.cmdline())}"
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def ready(said):
