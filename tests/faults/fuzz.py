@@ -58,9 +58,10 @@ WORDS = [word.encode(errors="surrogatepass") for word in (
     "", "0", "-1", "1e999", "NaN", "null", "true", "[]", "{}", '""', '"\\ud800"', "18446744073709551616",
     "eq", "and", "in", "type", "key", "value", "filters", "F32", "shape", "dtype", "data_offsets", "..", "%s",
     "name", "arguments", "role", "content", "text", "__metadata__", "<tool_call>", "</tool_call>", "\n", "# ",
-    "```", "| a |", "\u202e", "\ufeff", "\0", "\ud800", "[" * 2000, '{"":' * 900,
+    "```", "| a |", "\u202e", "\ufeff", "\0", "\ud800",
 )]  # fmt: skip
 KEYS = ["type", "key", "value", "filters", "name", "role", "content", "text", "shape", "id", "tools", "x", ""]
+DEEP = [b"[" * 2000, b'{"":' * 900]
 LEAVES = [
     None,
     True,
@@ -273,11 +274,13 @@ def changed(content: bytes, pool: Sequence[bytes], chance: random.Random) -> byt
     new = bytearray(content)
     for _ in range(chance.choice((1, 1, 2, 4, 8))):
         at, to = sorted(chance.randrange(len(new) + 1) for _ in range(2))
-        match chance.randrange(7):
+        match chance.randrange(8):
             case 0 if new:
                 new[at % len(new)] ^= 1 << chance.randrange(8)
+            case 7 if new:
+                new[at % len(new)] = chance.randrange(32, 127)
             case 1:
-                new[at:at] = chance.choice(WORDS)
+                new[at:at] = chance.choice(DEEP if chance.random() < 0.02 else WORDS)
             case 2:
                 new[at : min(to, at + 16)] = chance.choice(WORDS)
             case 3:
@@ -301,7 +304,8 @@ def fuzz(target: Target, runs: int, seed: int, folder: Path | None = None) -> tu
     found: dict[str, Finding] = {}
     before = _resident()
     for number in range(runs):
-        content = pool[number] if number < len(pool) else changed(chance.choice(pool), pool, chance)
+        parent = chance.choice(pool if chance.random() < 0.5 else pool[-8:])  # the newest lead furthest
+        content = pool[number] if number < len(pool) else changed(parent, pool, chance)
         began, what = time.process_time(), ""
         try:
             steps(target.run, content)

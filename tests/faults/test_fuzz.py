@@ -17,6 +17,6 @@ def test_whatever_comes_a_parser_refuses_it_as_it_says_it_does(name, runs):
 
 
 def test_what_lies_behind_four_conditions_is_found_because_each_leads_to_the_next():
-    found, _, kept = fuzz(Target(hidden, (), [b"aaaa"]), 60_000, seed=1)
+    found, _, kept = fuzz(Target(hidden, (), [b"aaaa"]), 100_000, seed=1)
     assert [one.what.split(" ")[0] for one in found] == ["ZeroDivisionError"]
     assert kept >= 4
