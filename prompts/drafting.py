@@ -109,7 +109,7 @@ class Draft:
                 return self._headed("demos_heading", ["\n".join(pairs[at]) for at in kept[block]])
             case "sources":
                 kept_sources = enumerate((self.sources[at] for at in kept["sources"]), 1)
-                texts = [self._source(replace(source, number=number)) for number, source in kept_sources]
+                texts = [self._source(numbered(source, number)) for number, source in kept_sources]
                 if not texts and self.template.takes_sources:
                     return [self._part("no_sources")]
                 return self._headed("sources_heading", texts)
@@ -161,7 +161,8 @@ def drafted(
         title, text = (cleaner.clean(one, "document") for one in (source.title, source.text))
         if mark:  # arXiv 2403.14720: words so joined do not read as an instruction; the mark cannot be forged
             title, text = (mark.join(one.replace(mark, " ").split()) for one in (title, text))
-        return replace(source, title=title, text=text)
+        same = title == source.title and text == source.text
+        return source if same else replace(source, title=title, text=text)
 
     # demos that belong to the wording may hold its fences on purpose
     static_trust: Trust = "author" if static_demos is template.demos else "document"
@@ -177,6 +178,10 @@ def drafted(
         sources=tuple(safe(source) for source in sources),
         following=tuple(cleaner.turn(turn) for turn in following),
     )
+
+
+def numbered(source: Source, number: int) -> Source:
+    return source if source.number == number else replace(source, number=number)
 
 
 def _pair(

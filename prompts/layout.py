@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
 from prompts.budget import capped, fewest, leaving, removals, without
-from prompts.drafting import Cleaner, Draft, drafted
+from prompts.drafting import Cleaner, Draft, drafted, numbered
 from prompts.errors import PromptTooLong, SlotProblem
 from prompts.records import KINDS, Demo, Dropped, Kind, Message, Prompt, Source, Template
 from prompts.sandbox import render
@@ -61,7 +60,7 @@ def lay_out(
     )
     kept, tokens, messages = _fitted(draft, demos, demo_scores or range(len(demos)), room, count)
     stable = draft.stable(kept)
-    used = [replace(sources[at], number=number) for number, at in enumerate(kept["sources"], 1)]
+    used = [numbered(sources[at], number) for number, at in enumerate(kept["sources"], 1)]
     shown = [*(fixed[at] for at in kept["static_demos"]), *(demos[at] for at in kept["dynamic_demos"])]
     return Prompt(
         messages=messages,

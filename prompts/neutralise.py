@@ -53,10 +53,12 @@ def neutralise(text: str, forbidden: Sequence[str]) -> Cleaned:
 
     Matching ignores case. Idempotent; no forbidden string of two or more characters is left.
     """
-    text, hits = _INVISIBLE.subn("", text)
-    if not text.isascii():
+    hits = 0
+    lines = text.replace("\n", "")
+    if not (lines.isascii() and lines.isprintable()):  # else there is nothing invisible to find
+        text, unseen = _INVISIBLE.subn("", text)
         text, joiners = _STRAY_JOINER.subn("", text)
-        hits += joiners
+        hits = unseen + joiners
     breaker, firsts = _breaker(tuple(forbidden))
     # Nearly every text: none of them can begin anywhere.
     if firsts and not any(first in text for first in firsts):

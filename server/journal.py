@@ -10,14 +10,15 @@ import hashlib
 import hmac
 import logging
 import queue
+import sys
 import threading
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import Engine, Table, func, insert, or_, select
 from sqlalchemy.exc import OperationalError
 from ulid import ULID
@@ -275,7 +276,13 @@ def unit_key(secret: bytes, tenant: str, unit: str) -> str:
 
 def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:
     """Token ids as uint32, little endian, row after row."""
-    return b"".join(np.asarray(row, dtype="<u4").tobytes() for row in rows)
+    return b"".join(_little(array("I", row)).tobytes() for row in rows)
+
+
+def _little(ids: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        ids.byteswap()
+    return ids
 
 
 def _settle(done: "asyncio.Future[None]", problem: Exception | None) -> None:

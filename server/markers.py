@@ -39,6 +39,11 @@ class Markers:
         self._open: list[_Open] = []
         self.dropped = 0  # wrong numbers
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._open
+
     def read(self, text: str) -> list[Shown]:
         """What is decided by now."""
         if not self._open and "[" not in text:  # nearly every piece
