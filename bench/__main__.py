@@ -56,6 +56,7 @@ GOALS = {
     "served": Goal("bench.served:main", "served equals trained: every kind against Hugging Face", DATA),
     "soak": Goal("bench.soak:main", "L8: steady mixed load for an hour: what grows, what gets slower", DATA),
     "chaos": Goal("bench.chaos:main", "C1: everything at once, for hours; what was promised holds", DATA),
+    "injections": Goal("bench.injections:main", "S12: instructions in documents, and who obeys them", DATA),
     "replay": Goal("bench.replay:main", "recorded answers, replayed alone: how many are identical", DATA),
     "population": Goal(
         "bench.population:main", "users at the real model: a better prompt found, a harmful one stopped", DATA
