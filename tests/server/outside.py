@@ -13,10 +13,6 @@ from typing import Any
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = {
-    "os.rename",
-    "os.remove",
-    "os.mkdir",
-    "os.rmdir",
     "os.link",
     "os.symlink",
     "os.chmod",
@@ -30,8 +26,11 @@ def watch(log: Path) -> None:
     allowed = (os.environ.get("FEWSHOT_DATA_DIR", "/nowhere"), "/dev/", "/proc/self/")
     lines = log.open("a", buffering=1)
 
-    def away(path: Any) -> bool:
+    def away(path: Any, folder: int = -1) -> bool:
+        """Whether a path leads out, relative to an open folder if there is one, as in `rmtree`."""
         name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        if name and folder >= 0:
+            name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
         return bool(name) and not os.path.abspath(name).startswith(allowed)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -40,6 +39,12 @@ def watch(log: Path) -> None:
                 wrote = bool((flags or 0) & WRITES) or any(letter in str(mode or "") for letter in "wax+")
                 if wrote:
                     lines.write(json.dumps(["write", os.fsdecode(path)]) + "\n")
+            case "os.remove" | "os.rmdir" as name, (path, int(folder)) if away(path, folder):
+                lines.write(json.dumps([name, os.fsdecode(path)]) + "\n")
+            case "os.mkdir" as name, (path, _, int(folder)) if away(path, folder):
+                lines.write(json.dumps([name, os.fsdecode(path)]) + "\n")
+            case "os.rename" as name, (old, new, int(start), int(end)) if away(old, start) or away(new, end):
+                lines.write(json.dumps([name, os.fsdecode(old), os.fsdecode(new)]) + "\n")
             case name, (path, *_) if name in CHANGES and away(path):
                 lines.write(json.dumps([name, os.fsdecode(path)]) + "\n")
             case "socket.connect" | "socket.sendto", (_, address) if isinstance(address, tuple):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -107,6 +108,30 @@ def watched(tmp_path_factory):
 def outside(above):
     """Everything above the data folder."""
     return sorted(str(path.relative_to(above)) for path in above.rglob("*") if "data" not in path.parts)
+
+
+ACTS = """
+import os, shutil, sys
+from pathlib import Path
+from tests.server.outside import watch
+data, away, log = map(Path, sys.argv[1:])
+watch(log)
+for folder in (data / "in", away / "out"):
+    folder.mkdir()
+    (folder / "a").write_text("x")
+    (folder / "a").rename(folder / "b")
+    shutil.rmtree(folder)
+"""
+
+
+def test_the_watch_sees_what_leaves_and_nothing_that_stays(tmp_path):
+    data, away, log = tmp_path / "data", tmp_path / "away", tmp_path / "log"
+    data.mkdir(), away.mkdir()
+    asked = [sys.executable, "-c", ACTS, str(data), str(away), str(log)]
+    subprocess.run(asked, env={**os.environ, "FEWSHOT_DATA_DIR": str(data)}, check=True)
+    seen = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one[0] for one in seen] == ["os.mkdir", "write", "os.rename", "os.remove", "os.rmdir"]
+    assert all("in" not in Path(one[1]).parts for one in seen)
 
 
 @pytest.mark.parametrize("every", EVERY)
