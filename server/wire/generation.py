@@ -68,7 +68,8 @@ class Asked(Wire):
     top_k: Annotated[int, Field(ge=-1, le=1_000), AfterValidator(_all_or_some)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    fewshot: FewshotRequest = FewshotRequest()
+    # A default that holds mappings would be copied deeply for every request.
+    fewshot: FewshotRequest = Field(default_factory=FewshotRequest)
     # Accepted and ignored: none of their allowed values can change the answer (fields.py, class I).
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] = "auto"
     parallel_tool_calls: bool = True
