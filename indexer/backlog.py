@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from indexer import attempts, schema, uploads
 from indexer.catalogue import Catalogue
 from indexer.chunking import Chunking
-from indexer.database import writing
+from indexer.database import is_full, writing
 from indexer.embedders import Embedders
 from indexer.errors import EmbedderMismatch, IndexerError, StoreBusy, UnknownStore
 from indexer.ingest import Watch, take_in
@@ -114,11 +114,15 @@ class Backlog:
             except (UnknownStore, EmbedderMismatch) as problem:
                 if not self._moved(run):  # deleted, or moved to other vectors, while it was written to
                     self._fail(run, str(problem))
-            except IndexerError as problem:
-                self._fail(run, str(problem))
-            except Exception:
-                log.exception("files of store %s could not be taken in", run.store.id)
-                self._fail(run, "the server failed while taking the file in; attach it again")
+            except Exception as problem:
+                if is_full(problem):  # they were accepted: they wait for space as they do for a writer
+                    log.error("the disk is full: attached files of store %s wait", run.store.id)
+                    busy.add(run.store.id)
+                elif isinstance(problem, IndexerError):
+                    self._fail(run, str(problem))
+                else:
+                    log.exception("files of store %s could not be taken in", run.store.id)
+                    self._fail(run, "the server failed while taking the file in; attach it again")
         return AGAIN_SECONDS if busy else LOOK_SECONDS
 
     def _ingest(self, run: Run) -> None:

@@ -130,6 +130,8 @@ def is_full(problem: BaseException) -> bool:
     while known is not None:
         if isinstance(known, OSError) and known.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
+        if isinstance(known, ValueError) and "os error 28" in str(known):  # of tantivy
+            return True
         # Where the log's index cannot grow, SQLite speaks of the disk's input and output.
         if isinstance(known, sqlite.OperationalError) and str(known) in _FULL:
             return True

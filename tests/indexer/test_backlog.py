@@ -1,5 +1,6 @@
 """The backlog ends soon, loses nothing, waits for others and fails no file but the bad one."""
 
+import errno
 import threading
 import time
 
@@ -29,6 +30,20 @@ class Slow(HashEmbedder):
     def passages(self, texts):
         self.begun.set()
         time.sleep(self._seconds)
+        return super().passages(texts)
+
+
+class Full(HashEmbedder):
+    """Works on a disk that is full at first."""
+
+    def __init__(self, times):
+        super().__init__(64, 64)
+        self.left = times
+
+    def passages(self, texts):
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
         return super().passages(texts)
 
 
@@ -93,6 +108,16 @@ def test_it_waits_while_a_command_writes_to_the_store(catalogue):
         time.sleep(0.3)
         assert states(catalogue, store, ids) == ["in_progress"]
     until(lambda: states(catalogue, store, ids) == ["completed"])
+    backlog.close()
+
+
+def test_what_was_accepted_waits_for_space_on_a_full_disk(catalogue):
+    full = Full(2)
+    store, ids = put(catalogue, full, "green tea", "black tea")
+    backlog = Backlog(catalogue, Embedders(None, full), Here)
+    backlog.start()
+    until(lambda: full.left == 0)
+    until(lambda: states(catalogue, store, ids) == ["completed", "completed"])
     backlog.close()
 
 

@@ -1,5 +1,6 @@
 """A store is a dictionary, whatever happens to it: the law of add, update, remove, restart, crash."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -67,6 +68,7 @@ class Store(RuleBasedStateMachine):
         self.live: dict[str, dict[str, str]] = {}
         self.written: dict[str, dict[str, str]] = {}
         self.read: dict[str, list[tuple[str, str]]] = {}  # files the store knows by digest
+        self.contents: dict[str, list[tuple[str, str]]] = {}  # all that files ever said, by digest
         self.model = MODELS[0]
         self.moved = False  # there are vectors to go back to
         self.exists = False  # the store
@@ -96,6 +98,22 @@ class Store(RuleBasedStateMachine):
         self.written[name] = {row: text_of(name, row, said) for row, said in rows.items()}
         lines = [json.dumps({"id": row, "text": text}) for row, text in self.written[name].items()]
         (self.folder / name).write_text("\n".join(lines) + "\n")
+        digest = hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+        self.contents[digest] = list(self.written[name].items())
+
+    def known(self, name: str) -> None:
+        """After a crash: what of the file was read to its end, whoever was told. It is not read again."""
+        files, stores = schema.files, schema.stores
+        query = (
+            sa.select(files.c.state, files.c.sha256)
+            .join(stores, stores.c.id == files.c.store_id)
+            .where(stores.c.name == "docs", files.c.filename == name, files.c.state == "completed")
+        )
+        with self.catalogue.engine.connect() as connection:
+            row = connection.execute(query).first()
+        self.read.pop(name, None)
+        if row is not None:
+            self.read[name] = self.contents[row.sha256]
 
     def run(self, catalogue: Catalogue, name: str, watch: Watching) -> None:
         self.exists = True
@@ -125,8 +143,7 @@ class Store(RuleBasedStateMachine):
         if finished:
             self.completed(name)
             return
-        if self.read.get(name) != list(self.written[name].items()):
-            self.read.pop(name, None)
+        self.known(name)
         # What was acknowledged is there, perhaps more of what was tried, in its order and nothing else.
         present = self.present(name)
         for many in range(published, len(changed) + 1):
