@@ -48,21 +48,26 @@ class EngineOptions:
 
 def set_environment(options: EngineOptions) -> None:
     """Set what vLLM and its child processes read from the environment, unless the operator has."""
+    for name, value in defaults(options).items():
+        os.environ.setdefault(name, value)
+    os.environ[OWNER] = str(os.getpid())
+
+
+def defaults(options: EngineOptions) -> dict[str, str]:
+    """Variables and what they are set to where the operator has not."""
     cores = sorted(os.sched_getaffinity(0))
-    defaults = {
+    found = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
         # What `vllm serve` sets, and vLLM itself on a processor; else it forks a process of many threads.
-        "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "PYTHONWARNINGS": "ignore",  # of the engine's own processes: theirs to mend, noise to an operator
         "TOKENIZERS_PARALLELISM": "false",
     }
     if os.path.isdir(options.model):
-        defaults["HF_HUB_OFFLINE"] = "1"
+        found["HF_HUB_OFFLINE"] = "1"
     if len(cores) <= 2:
         # vLLM keeps one core for itself; on two that leaves one thread: 1.5 times slower when measured.
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    os.environ[OWNER] = str(os.getpid())
+        found["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
+    return found

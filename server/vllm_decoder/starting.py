@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,7 +113,8 @@ async def in_thread(work: Callable[[], T]) -> T:
             result, problem = work(), None
         except BaseException as caught:
             result, problem = None, caught
-        loop.call_soon_threadsafe(settle, result, problem)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, problem)
 
     threading.Thread(target=run, name="vllm-start", daemon=True).start()
     return await done
