@@ -144,6 +144,7 @@ def _panel(figure: Any, axes: Any, placed: Sequence[tuple[float, _Spot]], recomm
             xytext=(7, up),
             fontsize=6.5,
             va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5} if up > 4 else None,
         )
 
 
@@ -194,10 +195,10 @@ def _layerwise(axes: Any, sweep: Sequence[tuple[int, Row]], title: str, imdb: bo
     other.set_ylabel("minutes to prepare and train", color=ORANGE)
     other.set_ylim(bottom=0)
     if imdb:
-        deepest = max(blocks for blocks, _ in sweep)
+        depth = int(sweep[-1][1].runs[0].settings["depth"])
         marks = [one for one in ARTICLE if one.blocks is not None]
         axes.plot(
-            [(one.blocks or 0) * deepest / 6 for one in marks],
+            [(one.blocks or 0) * depth / 6 for one in marks],
             [one.accuracy for one in marks],
             "x",
             color=GREY,
