@@ -161,7 +161,8 @@ def climb(
         ladder = Ladder(order, read_split(data), say)
     rows = ladder.climb()
     advice = recommend(rows, wanted)  # type: ignore[arg-type]
-    about = {"machine": machine(order.device), "bases": [one.name for one in bases], "seeds": list(seeds)}
+    used = seeds[: max((len(row.runs) for row in rows), default=0)]  # a budget may allow one
+    about = {"machine": machine(order.device), "bases": [one.name for one in bases], "seeds": list(used)}
     content = report.summary(rows, advice, ladder.split, about | {"epochs": epochs, "minutes": minutes})
     what, score = ("questions", "F1") if content["task"] == "answer" else ("texts", "accuracy")
     drawn = plots.draw(
