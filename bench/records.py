@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench.rounds import Interval
+from bench.rounds import Interval, Rounds
 
 Verdict = Literal["met", "missed", "invalid", "reported"]  # reported: a figure without a bar on this machine
 EXIT_CODES: Mapping[Verdict, int] = {"met": 0, "reported": 0, "missed": 1, "invalid": 2}
@@ -62,6 +62,23 @@ class Plot:
     y: str
     curves: Sequence[Curve]
     limit: float | None = None
+
+
+def by_round(rounds: Rounds, y: str, limit: float | None = None) -> Plot:
+    """A curve for each arm: its two samples of every round as mean, lower and higher one."""
+    return Plot(
+        x="round",
+        y=y,
+        curves=[
+            Curve(
+                name=name,
+                x=list(range(1, len(pairs) + 1)),
+                y=[Interval(pair.mean, min(pair), max(pair)) for pair in pairs],
+            )
+            for name, pairs in rounds.items()
+        ],
+        limit=limit,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

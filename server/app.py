@@ -23,6 +23,7 @@ from server.deciding import Desk
 from server.errors import QueueFull
 from server.feedback import Feedback
 from server.metrics import Metrics
+from server.network_settings import STALLED_SECONDS
 from server.observing import Observer, Request
 from server.pipeline import Parts
 from server.routes import (
@@ -59,7 +60,7 @@ class Options:
     unit_header: str | None = None
     unknown_fields: Literal["refuse", "report"] = "refuse"
     bodies: Bodies = field(default_factory=Bodies)  # counts those that are being read
-    stalled_seconds: float = 30.0  # a stream whose reader takes nothing for so long is dropped
+    stalled_seconds: float = STALLED_SECONDS  # a stream whose reader takes nothing for so long is dropped
     metrics_here: bool = True  # /metrics on this port; only where the port is loopback
 
 

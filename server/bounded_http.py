@@ -16,9 +16,8 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from server.gathered_writes import GatheredWrites
+from server.network_settings import HEAD_SECONDS, MOST_CONNECTIONS
 
-HEAD_SECONDS = 30.0
-MOST_CONNECTIONS = 2000
 SEND_BYTES = 2**18  # the kernel doubles it
 SURPLUS = "fewshot.surplus"  # in a request's `extensions`: it came when all connections were at work
 WRITE = "fewshot.write"  # there too: a chunk of its answer past all layers, see `ChunkWriter`

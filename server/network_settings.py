@@ -33,17 +33,25 @@ class Server(Section):
     cors_origins: Origins | None = Field(None, description="sites whose pages may call from a browser, or *")
 
 
+# What the parts bear with that are not given a setting: tests, and whoever builds an application by hand.
+MOST_CONNECTIONS = 2000
+HEAD_SECONDS: float = 30
+BODY_SECONDS: float = 30
+BODIES_BYTES = 256 * 2**20  # 64 bodies of the largest size
+STALLED_SECONDS: float = 30
+
+
 class Connections(Section):
     most: int = Field(
-        2000,
+        MOST_CONNECTIONS,
         ge=8,
         description="open at once; beyond them the longest idle one is closed, or the newcomer gets 429",
     )
-    head_seconds: float = Field(30, gt=0, description="for a request's head, from its first byte")
-    body_seconds: float = Field(30, gt=0, description="for a JSON body; longer ones get 408")
+    head_seconds: float = Field(HEAD_SECONDS, gt=0, description="for a request's head, from its first byte")
+    body_seconds: float = Field(BODY_SECONDS, gt=0, description="for a JSON body; longer ones get 408")
     bodies_bytes: int = Field(
-        256 * 2**20, ge=2**20, description="of JSON bodies that are being read, all together; more get 429"
+        BODIES_BYTES, ge=2**20, description="of JSON bodies that are being read, all together; more get 429"
     )
     stalled_seconds: float = Field(
-        30, gt=0, description="a stream whose reader takes nothing for so long is dropped"
+        STALLED_SECONDS, gt=0, description="a stream whose reader takes nothing for so long is dropped"
     )

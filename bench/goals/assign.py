@@ -22,8 +22,8 @@ import click
 
 from bench.command import goal_options, measured
 from bench.machine import Watch
-from bench.records import Bar, Check, Curve, Plot, Result
-from bench.rounds import Interval, Sample, estimate, floor, interleave, level, noise, ratio
+from bench.records import Bar, Check, Result, by_round
+from bench.rounds import Sample, estimate, floor, interleave, level, noise, ratio
 from indexer.database import open_database
 from indexer.records import Hits
 from prompts.experiments import assign
@@ -195,19 +195,7 @@ async def measure(effort: Effort, say: Callable[[str], object]) -> Result:
             Check("no row was lost", dropped == 0, f"{dropped} rows"),
         ],
         machine=watch.describe(),
-        plot=Plot(
-            x="round",
-            y="µs",
-            curves=[
-                Curve(
-                    name=name,
-                    x=list(range(1, effort.rounds + 1)),
-                    y=[Interval(pair.mean, min(pair), max(pair)) for pair in rounds[name]],
-                )
-                for name in samples
-            ],
-            limit=MUST_US,
-        ),
+        plot=by_round(rounds, "µs", limit=MUST_US),
         notes=(
             "Tokenising is the echo's, one id a character: a model's tokenizer adds its own time with and "
             "without an experiment.",

@@ -21,8 +21,8 @@ from bench.crowd import Crowd
 from bench.desk import Desk
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
-from bench.records import Bar, Check, Curve, Plot, Result
-from bench.rounds import Interval, estimate, floor, interleave, level, noise, ratio
+from bench.records import Bar, Check, Result, by_round
+from bench.rounds import Interval, floor, interleave, level, noise, ratio
 from server.adapters.base_model import read_base
 
 PROMPT_TOKENS = 256  # W1
@@ -185,17 +185,6 @@ async def measure(
             Check("each adapter is asked as often", effort.requests % ACTIVE == 0),
         ],
         machine={**watch.describe(), "engine": lora.up.settings["engine"]},
-        plot=Plot(
-            x="round",
-            y="tokens a second",
-            curves=[
-                Curve(
-                    name=arm,
-                    x=list(range(1, effort.rounds + 1)),
-                    y=[estimate([pair.first, pair.second]) for pair in rounds[arm]],
-                )
-                for arm in samples
-            ],
-        ),
+        plot=by_round(rounds, "tokens a second"),
         notes=("Loads are timed through the HTTP routes: load, first token, less a warm first token.",),
     )

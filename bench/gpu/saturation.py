@@ -11,8 +11,8 @@ from bench.gpu.bare import bare
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
 from bench.processor import seconds
-from bench.records import Bar, Curve, Plot, Result
-from bench.rounds import Interval, floor, interleave, level, noise, ratio
+from bench.records import Bar, Result, by_round
+from bench.rounds import floor, interleave, level, noise, ratio
 
 PROMPT_TOKENS = 48  # W3 has 32, of which a chat template leaves too few words for prompts of their own
 BARS = {"8b": (0.97, 0.99), "1b": (0.85, 0.95)}  # of the shape: must, moon
@@ -123,18 +123,7 @@ async def measure(
         },
         checks=arms.work.checks(arms.client_share),
         machine={**watch.describe(), "engine": host.up.settings["engine"]},
-        plot=Plot(
-            x="round",
-            y="tokens a second",
-            curves=[
-                Curve(
-                    name=name,
-                    x=list(range(1, effort.rounds + 1)),
-                    y=[Interval(pair.mean, min(pair), max(pair)) for pair in rounds[name]],
-                )
-                for name in samples
-            ],
-        ),
+        plot=by_round(rounds, "tokens a second"),
         notes=(
             "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and "
             "dropped; the server idles meanwhile.",

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from starlette.requests import ClientDisconnect, Request
 
 from server.errors import QueueFull, RequestTimeout, RequestTooLarge, UnsupportedMediaType
-
-BODY_SECONDS = 30.0
-MOST_BYTES = 256 * 2**20  # 64 bodies of the largest size
+from server.network_settings import BODIES_BYTES, BODY_SECONDS
 
 
 class Bodies:
     """What one server bears with while it reads. For one event loop."""
 
-    def __init__(self, *, seconds: float = BODY_SECONDS, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, *, seconds: float = BODY_SECONDS, most_bytes: int = BODIES_BYTES) -> None:
         self.seconds = seconds
         self._most_bytes = most_bytes
         self.reading_bytes = 0

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from bench.chaos import Run, Server, Tenant, asking, chaos, documents, settle
+from bench.chaos import chaos, settle
+from bench.mortal import Run, Server, Tenant, asking, documents
 from indexer.database import open_database
 from server.keys import Keys, read_secret
 

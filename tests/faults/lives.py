@@ -5,7 +5,6 @@ Every act turns one dictionary into another; whoever is killed in an act leaves 
 act is made of several documents, some of these of the one and the rest of the other.
 """
 
-import hashlib
 import json
 import random
 import time
@@ -27,7 +26,7 @@ from indexer.reading.reader import read
 from indexer.search import Searcher
 from indexer.splitting import Splitting
 from indexer.verification import findings
-from tests.faults.programs import strays
+from tests.faults.programs import strays, uploaded
 from tests.indexer.conftest import Watching
 
 TENANT = "t"
@@ -242,11 +241,7 @@ def observe(data: Path) -> Held:
                 if rows:
                     hits = searcher.search("water", [store.name], mode=mode, top=1000).hits
                     assert sorted(hit.text for hit in hits) == sorted(row.text for row in rows), mode
-        with catalogue.engine.connect() as connection:
-            for key, digest in connection.execute(sa.select(schema.uploads.c.id, schema.uploads.c.sha256)):
-                content = (data / uploads.FOLDER / digest).read_bytes()
-                assert hashlib.sha256(content).hexdigest() == digest
-                held[f"upload:{key}"] = content.decode()
+        held |= {f"upload:{key}": text for key, text in uploaded(catalogue, data).items()}
         for key in held:
             if key.startswith("attached:"):
                 held[key] = held[key.replace("attached:", "upload:")]

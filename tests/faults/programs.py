@@ -155,15 +155,22 @@ def state(data: Path) -> State:
                     store.name,
                     mode,
                 )
-        with catalogue.engine.connect() as connection:
-            for key, digest in connection.execute(sa.select(schema.uploads.c.id, schema.uploads.c.sha256)):
-                content = (data / uploads.FOLDER / digest).read_bytes()
-                assert hashlib.sha256(content).hexdigest() == digest
-                held[key] = content.decode()
+        held |= uploaded(catalogue, data)
     finally:
         searcher.close()
         catalogue.close()
     return held
+
+
+def uploaded(catalogue: Catalogue, data: Path) -> dict[str, str]:
+    """Every upload's text by its id; its bytes have the SHA-256 that the catalogue says."""
+    found = {}
+    with catalogue.engine.connect() as connection:
+        for key, digest in connection.execute(sa.select(schema.uploads.c.id, schema.uploads.c.sha256)):
+            content = (data / uploads.FOLDER / digest).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == digest
+            found[key] = content.decode()
+    return found
 
 
 def strays(data: Path) -> list[str]:

@@ -118,14 +118,20 @@ def families():
     return [(one._name, type(one)) for one in held]
 
 
+def with_a_file(client, value):
+    """The id of a store whose one file can be searched."""
+    store = client.post("/vector_stores", json={"name": "s"}).json()["id"]
+    form = {"file": ("a.txt", b"Ducks swim on ponds."), "purpose": (None, "assistants")}
+    file = client.post("/files", files=form).json()["id"]
+    client.post(f"/vector_stores/{store}/files", json={"file_id": file})
+    assert seconds_until(lambda: value("fewshot_publications_total") == 1.0, 20) < 20
+    return store
+
+
 def test_searches_are_timed_by_leg(serve, tmp_path):
     with serve(folder=tmp_path) as running, httpx.Client(base_url=f"{running.url}/v1", timeout=20) as client:
         value = running.parts.metrics.registry.get_sample_value
-        store = client.post("/vector_stores", json={"name": "s"}).json()["id"]
-        form = {"file": ("a.txt", b"Ducks swim on ponds."), "purpose": (None, "assistants")}
-        file = client.post("/files", files=form).json()["id"]
-        client.post(f"/vector_stores/{store}/files", json={"file_id": file})
-        assert seconds_until(lambda: value("fewshot_publications_total") == 1.0, 20) < 20
+        store = with_a_file(client, value)
 
         def searches():
             legs = ("embed", "vector", "keyword", "fuse", "rerank", "all")
@@ -142,10 +148,6 @@ def test_searches_are_timed_by_leg(serve, tmp_path):
 def test_attached_files_and_what_is_not_yet_answered_are_counted(serve, tmp_path):
     with serve(folder=tmp_path) as running, httpx.Client(base_url=f"{running.url}/v1", timeout=20) as client:
         value = running.parts.metrics.registry.get_sample_value
-        store = client.post("/vector_stores", json={"name": "s"}).json()["id"]
-        form = {"file": ("a.txt", b"Ducks swim on ponds."), "purpose": (None, "assistants")}
-        file = client.post("/files", files=form).json()["id"]
-        client.post(f"/vector_stores/{store}/files", json={"file_id": file})
-        assert seconds_until(lambda: value("fewshot_publications_total") == 1.0, 20) < 20
+        with_a_file(client, value)
         assert value("fewshot_ingest_files_total") == value("fewshot_ingest_chunks_total") == 1.0
         assert seconds_until(lambda: value("fewshot_requests_in_flight") == 0.0, 20) < 20
