@@ -302,7 +302,13 @@ class Store(RuleBasedStateMachine):
     ("examples", "steps", "real"),
     [
         (50, 20, False),
-        pytest.param(2000, 30, False, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
+        pytest.param(
+            int(os.environ.get("FEWSHOT_LAW_PROGRAMS", "2000")),  # in parts, side by side: --hypothesis-seed
+            30,
+            False,
+            marks=[pytest.mark.slow, pytest.mark.timeout(7200)],
+            id="many",
+        ),
         pytest.param(100, 30, True, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],
 )
