@@ -183,7 +183,7 @@ def gate(
         say(
             f"  {row['arm']} − base: {difference['mean']:+.3f} ({difference['low']:+.3f} .. "
             f"{difference['high']:+.3f}), p = {row['f1_p_holm']:.4f} (sign flips, Holm): "
-            f"proven {row['f1_proven']}"
+            f"{'not proven' if row['f1_proven'] == 'no' else 'proven ' + row['f1_proven']}"
         )
     best = max(rows, key=lambda row: (row["f1_proven"] == "better", row["f1_difference"]["mean"]))
     return adapters[best["arm"]], float(content["arms"][0]["f1"]["mean"]), best["f1_proven"] == "better"
