@@ -54,7 +54,7 @@ def reranked(reranker: Reranker, query: str, pool: Sequence[Candidate]) -> list[
     """The best by the reranker's judgement; the rest after them, never scored above."""
     again, rest = pool[:MOST], pool[MOST:]
     rows = [one.passage.row for one in again]
-    judged = reranker.scores(query, [indexed(row["title"], row["text"]) for row in rows])
+    judged = reranker.scores(query, [indexed(row.title, row.text) for row in rows])
     pairs = sorted(zip(judged, again, strict=True), key=lambda pair: -pair[0])
     least = pairs[-1][0] if pairs else 1.0
     return [one._replace(evidence=score) for score, one in pairs] + [
@@ -79,7 +79,7 @@ def capped(found: Iterable[Candidate], per_file: int | None) -> Iterator[Candida
     """At most so many of one document."""
     taken: Counter[int] = Counter()
     for one in found:
-        document = one.passage.row["document_id"]
+        document = one.passage.row.document_id
         taken[document] += 1
         if per_file is None or taken[document] <= per_file:
             yield one
@@ -89,19 +89,19 @@ def as_hit(passage: Passage, score: float) -> Hit:
     """The hit as callers see it."""
     row = passage.row
     return Hit(
-        chunk_id=row["key"],
-        file_id=row["upload_id"] or row["file_id"],
-        external_id=row["external_id"],
-        store_id=row["store_id"],
-        filename=row["filename"],
-        title=row["title"] or row["filename"],
+        chunk_id=row.key,
+        file_id=row.upload_id or row.file_id,
+        external_id=row.external_id,
+        store_id=row.store_id,
+        filename=row.filename,
+        title=row.title or row.filename,
         text=passage.text,
         score=score,
         page_start=passage.page_start,
         page_end=passage.page_end,
         char_start=passage.char_start,
         char_end=passage.char_end,
-        attributes={**row["attributes"], **row["file_attributes"]},
-        headings=tuple(row["headings"]),
-        lead=row["lead"],
+        attributes={**row.attributes, **row.file_attributes},
+        headings=tuple(row.headings),
+        lead=row.lead,
     )

@@ -52,7 +52,7 @@ def open_database(path: Path) -> sa.Engine:
     engine = sa.create_engine(
         f"sqlite:///{path}",
         module=sqlite,
-        json_deserializer=_decoded,
+        json_deserializer=decoded,
         connect_args={"check_same_thread": False, "timeout": 5.0},
         poolclass=sa.QueuePool,
         pool_size=8,
@@ -139,8 +139,8 @@ def is_full(problem: BaseException) -> bool:
     return False
 
 
-def _decoded(value: str) -> Any:
-    """Of a JSON column; most are empty, and a search reads hundreds."""
+def decoded(value: str) -> Any:
+    """What a JSON column holds; most are empty, and a search reads hundreds."""
     if value == "[]":
         return []
     return {} if value == "{}" else json.loads(value)
@@ -153,9 +153,6 @@ def _prepare(raw: Any, _record: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get("single"):  # one statement that reads is a transaction by itself
-        return
     # A deferred transaction that turns into a writer fails at once instead of waiting its turn.
-    immediate = options.get("immediate")
+    immediate = connection.get_execution_options().get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

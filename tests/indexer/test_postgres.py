@@ -50,6 +50,7 @@ def test_ingest_search_change_and_verify_as_on_sqlite(shared, folder, put, catal
     )
     assert put().documents == 2
     assert searcher.search("swim", ["docs"], mode="keyword").hits[0].title == "Ducks"
+    assert dict(searcher.search("owls at night", ["docs"]).hits[0].attributes) == {"year": 3}
     (folder / "ducks.md").write_text("# Ducks\n\nDucks fly south.")
     put()
     assert not searcher.search("swim", ["docs"], mode="keyword").hits
