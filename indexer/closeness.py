@@ -5,28 +5,21 @@ BM25 over runs of four characters, across words: an inflected form still shares 
 few candidates of one search and are read as they are, so this needs no index of its own.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.words import CJK
+from indexer.letters import END, Alphabet, Codes, spelled
 
 RUN = 4  # characters (McNamee, Mayfield 2004: best for most European languages)
-LONGEST = 4096  # characters of a question or a text that are read
 _K1, _B = 1.2, 0.75
-_SPACE, _END = 32, 0
-_PLAIN = 0x20000  # characters from here on are Han, or none
-_WORD, _HAN, _LONG = 1, 2, 3  # long: compatibility forms of several letters, as ligatures are
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MIX_TWICE = np.uint64(0x9E3779B97F4A7C15**2 % 2**64)
+_SPREAD = np.uint32(0x9E3779B1)
 _BUCKETS = 16  # bits
-
-Codes = NDArray[np.uint32 | np.uint8]
 
 
 class Met(NamedTuple):
@@ -36,40 +29,47 @@ class Met(NamedTuple):
     lengths: NDArray[np.intp]  # (texts,)
 
 
-class _Letters(NamedTuple):
-    """What becomes of each character below `_PLAIN`; arrays by code point."""
-
-    folded: Codes  # lower case, compatibility form; a space for what is in no word
-    plain: bytes  # the same of those below 128, for `bytes.translate`
-    kind: NDArray[np.uint8]  # 0 between words, _WORD, _HAN for scripts without spaces, or _LONG
-
-
 class Question:
     """A question's runs, sought in texts as they come; judged when all of them are there."""
 
     def __init__(self, text: str) -> None:
-        self._runs, self._times = np.unique(_runs(_spelled([text])[:-1]), return_counts=True)
+        codes = spelled([text])[:-1]
+        self._runs, first, self._times = np.unique(_runs(codes), return_index=True, return_counts=True)
+        self._long: _Sought | None = None  # made when a text asks for it
+        self._alphabet: Alphabet | None = None
+        with suppress(ValueError):  # of a question with hundreds of letters, texts are spelled out
+            self._alphabet = Alphabet(codes)
+            self._short = _Sought(_short_runs(self._alphabet.of(codes))[first])
 
     def met(self, texts: Sequence[str]) -> Met:
         """What these texts meet of the question."""
-        plain = [text.isascii() for text in texts]
-        if any(plain) and not all(plain):  # apart, for they cost a fraction of the others
-            parts = [self._met([text for text, one in zip(texts, plain, strict=True) if one is kind])
-                     for kind in (True, False)]  # fmt: skip
-            back = np.argsort(np.argsort(np.logical_not(plain), kind="stable"))
-            return Met(*(np.concatenate(both)[back] for both in zip(*parts, strict=True)))
-        return self._met(texts)
+        if self._alphabet is None or not len(self._runs) or not texts:
+            return self.spelled_out(texts)
+        codes, odd = self._alphabet.spelled(texts)
+        if len(odd) == len(texts):
+            return self.spelled_out(texts)
+        met = self._met(codes, *self._short.found(_short_runs(codes)))
+        if not odd:
+            return met
+        parts = met, self.spelled_out([texts[at] for at in odd])
+        back = np.argsort(np.append(np.delete(np.arange(len(texts)), odd), odd))
+        return Met(*(np.concatenate(both)[back] for both in zip(*parts, strict=True)))
 
-    def _met(self, texts: Sequence[str]) -> Met:
-        many = len(self._runs)
-        if not many or not texts:
-            return Met(np.zeros((len(texts), many), dtype=np.intp), np.ones(len(texts), dtype=np.intp))
-        spelled = _spelled(texts)
-        ends = np.flatnonzero(spelled == _END)
-        met, at = _found(_runs(spelled), self._runs)
-        of = np.repeat(np.arange(len(texts)), np.diff(np.searchsorted(at, ends), prepend=0))
-        counts = np.bincount(of * many + met, minlength=len(texts) * many)
-        return Met(counts.reshape(len(texts), many), np.maximum(1, np.diff(ends, prepend=-1) - RUN))
+    def spelled_out(self, texts: Sequence[str]) -> Met:
+        """The same, of texts in any letters, by their code points: slower."""
+        if not len(self._runs) or not texts:
+            none = np.zeros((len(texts), len(self._runs)), dtype=np.intp)
+            return Met(none, np.ones(len(texts), dtype=np.intp))
+        codes = spelled(texts)
+        self._long = self._long or _Sought(self._runs)
+        return self._met(codes, *self._long.found(_runs(codes)))
+
+    def _met(self, codes: Codes, which: NDArray[np.intp], at: NDArray[np.intp]) -> Met:
+        """Of the runs met, and where in the texts' codes."""
+        ends, many = np.flatnonzero(codes == END), len(self._runs)
+        of = np.repeat(np.arange(len(ends)), np.diff(np.searchsorted(at, ends), prepend=0))
+        counts = np.bincount(of * many + which, minlength=len(ends) * many)
+        return Met(counts.reshape(len(ends), many), np.maximum(1, np.diff(ends, prepend=-1) - RUN))
 
     def closeness(self, met: Met) -> NDArray[np.float64]:
         """Share of the question's runs, by weight, that each text meets: 0..1, shape (len(texts),).
@@ -93,43 +93,6 @@ def closeness(query: str, texts: Sequence[str]) -> NDArray[np.float64]:
     return question.closeness(question.met(texts))
 
 
-def _spelled(texts: Sequence[str]) -> Codes:
-    """Code points, folded; one space between words and around each Han character; a zero ends a text.
-
-    A character is folded alone: NFKC over all of a Chinese text takes longer than the search.
-    """
-    line = "".join([f" {text[:LONGEST]} \0" if "\0" not in text else _without_ends(text) for text in texts])
-    letters = _letters()
-    if line.isascii():
-        codes: Codes = np.frombuffer(line.encode().translate(letters.plain), dtype=np.uint8)
-    else:
-        line = unicodedata.normalize("NFC", line)
-        codes = _codes(line)
-        low = np.minimum(codes, _PLAIN - 1)
-        kind = letters.kind[low]
-        if (kind == _LONG).any():
-            for letter in {chr(code) for code in np.unique(codes[kind == _LONG])}:
-                line = line.replace(letter, unicodedata.normalize("NFKC", letter))
-            codes = _codes(line)
-            low = np.minimum(codes, _PLAIN - 1)
-            kind = letters.kind[low]
-        codes = np.where(codes < _PLAIN, letters.folded[low], codes)
-        han = kind == _HAN
-        if han.any():
-            room = np.where(han, 3, 1)
-            wide = np.full(room.sum(), _SPACE, dtype=np.uint32)
-            wide[np.cumsum(room) - room + han] = codes
-            codes = wide
-    gap = codes == _SPACE
-    gap[1:] &= gap[:-1]
-    gap[:1] = False
-    return np.compress(~gap, codes)
-
-
-def _without_ends(text: str) -> str:
-    return f" {text[:LONGEST]} ".replace("\0", " ") + "\0"
-
-
 def _runs(codes: Codes) -> NDArray[np.uint64]:
     """A number for each run of characters; one that spans two texts is met by no question: it has a zero."""
     count = max(0, len(codes) - RUN + 1)
@@ -137,39 +100,41 @@ def _runs(codes: Codes) -> NDArray[np.uint64]:
     return np.asarray(pairs[:count] * _MIX_TWICE + pairs[2 : 2 + count], dtype=np.uint64)
 
 
-def _found(runs: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which of the sorted `wanted` is met, and where in `runs`, for each place where one is."""
-    # A table by leading bits passes over nearly all places, and says which one the others can be only;
-    # where two share a bucket, a search says it.
-    shift = np.uint64(64 - _BUCKETS)
-    buckets = wanted * _MIX >> shift
-    table = np.zeros(1 << _BUCKETS, dtype=np.uint16)
-    table[buckets] = np.arange(1, len(wanted) + 1)
-    candidates = table[(runs * _MIX >> shift).view(np.int64)]
-    places = np.flatnonzero(candidates != 0)
-    if len(np.unique(buckets)) == len(wanted):
-        which = candidates[places].astype(np.intp) - 1
-    else:
-        which = np.minimum(np.searchsorted(wanted, runs[places]), len(wanted) - 1)
-    same = wanted[which] == runs[places]
-    return which[same], places[same]
+def _short_runs(codes: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The same of bytes, which are their own number."""
+    count = max(0, len(codes) - RUN + 1)
+    pairs = codes[:-1] * np.uint16(256) + codes[1:]
+    return np.asarray(pairs[:count] * np.uint32(65536) + pairs[2 : 2 + count], dtype=np.uint32)
 
 
-def _codes(text: str) -> Codes:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+class _Sought:
+    """Runs that are looked for: a table by some of their bits passes over nearly all others."""
 
+    def __init__(self, runs: NDArray[np.uint64] | NDArray[np.uint32]) -> None:
+        """`runs` differ from each other."""
+        self._order = np.argsort(runs)
+        self._runs, self._sorted = runs, runs[self._order]
+        buckets = self._buckets(runs)
+        self._table = np.zeros(1 << _BUCKETS, dtype=np.uint16)
+        self._table[buckets] = np.arange(1, len(runs) + 1)
+        self._alone = len(np.unique(buckets)) == len(runs)  # so a bucket says which run it can be only
 
-@cache
-def _letters() -> _Letters:
-    forms = [unicodedata.normalize("NFKC", chr(code)) for code in range(_PLAIN)]
-    words = np.array([form[0].isalnum() for form in forms])
-    first = np.array([ord(form[0].lower()[0]) for form in forms], dtype=np.uint32)
-    long = np.array([len(form) > 1 and any(map(str.isalnum, form)) for form in forms])
-    han = re.compile(f"[{CJK}]").match
-    kind = words.astype(np.uint8)
-    kind[[code for code, form in enumerate(forms) if words[code] and han(form)]] = _HAN
-    kind[long] = _LONG
-    kind[-1] = _HAN  # the last one is no character: it stands for all beyond
-    folded = np.where(words, first, np.uint32(_SPACE))
-    folded[_END] = _END
-    return _Letters(folded, bytes(folded[:128].astype(np.uint8)) + bytes(128), kind)
+    def found(
+        self, runs: NDArray[np.uint64] | NDArray[np.uint32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which one is met, and where in `runs`, for each place where one is."""
+        candidates = self._table.take(self._buckets(runs), mode="clip")
+        places = np.flatnonzero(candidates != 0)  # of booleans it is four times as fast
+        there = runs[places]
+        if self._alone:
+            which = candidates[places].astype(np.intp) - 1
+        else:
+            which = self._order[np.minimum(np.searchsorted(self._sorted, there), len(self._sorted) - 1)]
+        same = self._runs[which] == there
+        return which[same], places[same]
+
+    @staticmethod
+    def _buckets(runs: NDArray[np.uint64] | NDArray[np.uint32]) -> NDArray[np.intp]:
+        if runs.dtype == np.uint32:
+            return (runs * _SPREAD >> np.uint32(32 - _BUCKETS)).astype(np.intp)
+        return (runs * _MIX >> np.uint64(64 - _BUCKETS)).view(np.intp)

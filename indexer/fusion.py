@@ -60,47 +60,50 @@ def fuse(
 
     `weights` (dense, keyword; above 0) move the order towards a leg; equal ones leave it. `read` is
     asked, where there are both legs, for the closeness (0..1) of the best `READ` ids to the question.
+    Evidence is log-odds by logistic regressions on the ten best hits of up to 200 questions of each of 14
+    judged collections: one for each leg alone, one for both, and one for both where the best were read.
     """
     if keyword is None and dense is not None:  # its own order, by cosine and then by id
         chances = _logistics(-5.7 + 8.9 * np.array(dense.ranked.scores, dtype=np.float64))
         return list(zip(dense.ranked.ids, chances, strict=True))
+    # Arrays over all candidates, in order of their ids: hundreds, of which a search shows ten.
+    legs = [leg.ranked.ids for leg in (dense, keyword) if leg is not None]
+    rows, at = np.unique(np.array([row for leg in legs for row in leg], dtype=np.int64), return_inverse=True)
+    in_dense = at[: len(legs[0])] if dense is not None else at[:0]
+    in_keyword = at[len(in_dense) :]
     lean = weights[0] / sum(weights)  # 1/2 where nobody leans
-    near: dict[int, float] = {}
-    cosines, trust = {}, 0.0
+    near, met, shares = np.zeros((3, len(rows)))
+    cosines, trust = np.zeros(len(rows)), 0.0
     if dense is not None and dense.ranked.ids:
         trust = dense.grasp * standing(dense.ranked.scores[0], dense.background)
-        cosines = dict(zip(dense.ranked.ids, dense.ranked.scores, strict=True))
-        span = max(dense.ranked.scores[0] - dense.background.mean, 1e-6)
-        near = {
-            row: lean * trust * (cosine - dense.background.mean) / span for row, cosine in cosines.items()
-        }
-    met: dict[int, float] = {}
-    shares: dict[int, float] = {}
+        cosines += min(dense.ranked.scores)  # an id the dense leg left out is not above it
+        cosines[in_dense] = dense.ranked.scores
+        mean = dense.background.mean
+        span = max(dense.ranked.scores[0] - mean, 1e-6)
+        near[in_dense] = lean * trust * (cosines[in_dense] - mean) / span
     worded = (1 - lean) * (2 - trust)
     if keyword is not None and keyword.ranked.ids:
-        best = max(keyword.ranked.scores[0], _LEAST_MET * keyword.most)
-        for row, score in zip(keyword.ranked.ids, keyword.ranked.scores, strict=True):
-            shares[row] = score / keyword.most
-            met[row] = worded * score / best
-    sums = {row: near.get(row, 0.0) + met.get(row, 0.0) for row in near.keys() | met.keys()}
-    order = sorted(sums, key=lambda row: (-sums[row], row))
+        scores = np.array(keyword.ranked.scores, dtype=np.float64)
+        shares[in_keyword] = scores / keyword.most
+        met[in_keyword] = worded * scores / max(scores[0], _LEAST_MET * keyword.most)
+    order = np.argsort(-(near + met), kind="stable")  # equal ones by id
     if dense is None:
-        return [(row, _logistic(-3.7 + 10.4 * shares[row])) for row in order]
-    floor = min(cosines.values(), default=0.0)  # an id the dense leg left out is not above it
-    if read is None or not order:
-        return [(row, relevance(cosines.get(row, floor), trust, shares.get(row, 0.0))) for row in order]
-    close = read(order[:READ])
-    full = max(_LEAST_CLOSE, max(close.values(), default=0.0))
-    for row, closeness in close.items():
-        sums[row] = near.get(row, 0.0) + met.get(row, 0.0) / 2 + worded / 2 * closeness / full
-    best_first = sorted(close, key=lambda row: (-sums[row], row))
-    best_first += [row for row in order if row not in close]
-    least = min(close.values(), default=0.0)  # nor is one that was not read closer than those
-    # Hundreds of them, of which a search shows ten: in one go, not one by one.
-    evidence = -2.85 + trust * (5.4 * np.array([cosines.get(row, floor) for row in best_first]) - 3.4)
-    evidence += 3.0 * np.array([shares.get(row, 0.0) for row in best_first])
-    evidence += 10.0 * np.array([close.get(row, least) for row in best_first])
-    return list(zip(best_first, _logistics(evidence), strict=True))
+        evidence = -3.7 + 10.4 * shares
+    elif read is None or not len(order):
+        evidence = -2.65 + trust * (4.5 * cosines - 2.6) + 8.0 * shares
+    else:
+        first = np.sort(order[:READ])
+        close = read(rows[order[:READ]].tolist())
+        told = np.array([row in close for row in rows[first].tolist()], dtype=np.bool_)
+        there, closeness = first[told], np.array([close[row] for row in rows[first[told]].tolist()])
+        full = max(_LEAST_CLOSE, closeness.max(initial=0.0))
+        sums = near[there] + met[there] / 2 + worded / 2 * closeness / full
+        read_first = there[np.argsort(-sums, kind="stable")]
+        order = np.concatenate([read_first, order[~np.isin(order, there)]])
+        closes = np.full(len(rows), closeness.min(initial=math.inf) if len(there) else 0.0)
+        closes[there] = closeness  # one that was not read is not closer than those
+        evidence = -2.85 + trust * (5.4 * cosines - 3.4) + 3.0 * shares + 10.0 * closes
+    return list(zip(rows[order].tolist(), _logistics(evidence[order]), strict=True))
 
 
 def standing(best: float, background: Background) -> float:
@@ -113,15 +116,6 @@ def standing(best: float, background: Background) -> float:
         return 1.0
     deviations = (best - background.mean) / background.deviation
     return _logistic(2 * (deviations - math.sqrt(2 * math.log(background.chunks)) + 0.5))
-
-
-def relevance(cosine: float, trust: float, share: float) -> float:
-    """Probability that a chunk with this evidence is relevant, where nothing was read.
-
-    A logistic regression on the ten best hits of up to 200 questions of each of 14 judged collections; what
-    was read has one of its own, in `fuse`.
-    """
-    return _logistic(-2.65 + trust * (4.5 * cosine - 2.6) + 8.0 * share)
 
 
 def calibrate(evidence: Sequence[float]) -> list[float]:

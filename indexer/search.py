@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,7 +22,7 @@ from indexer.records import Hit, Hits, Store
 from indexer.seams import Embedder, Ids, Reranker, Vectors
 from indexer.snapshots import Snapshot, Snapshots, background
 from indexer.vectors.card import Card
-from indexer.wording import Wording
+from indexer.wording import Wording, read_ahead
 
 Mode = Literal["hybrid", "dense", "keyword"]
 DEPTH = 200  # candidates of a leg, at least
@@ -211,7 +212,13 @@ class Searcher:
         read = [Wording(self._catalogue.engine, query) for query in queries] if mode == "hybrid" else []
         if mode != "dense":
             pending = [
-                self._legs.submit(self._match, indexes, query, depth, *chosen, read[at] if read else None)
+                self._legs.submit(
+                    read_ahead,
+                    partial(keywords.match, indexes, query, depth, *chosen),
+                    read[at] if read else None,
+                    group.embedder,
+                    self._tell,
+                )
                 for at, query in enumerate(queries)
             ]
         dense: list[fusion.Dense] = []
@@ -223,11 +230,12 @@ class Searcher:
                 near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
             dense = [fusion.Dense(one) for one in near]
             if pending:  # what the leg weighs beside the other one
+                around = [background(group.snapshots, vector) for vector in given]
                 dense = [
-                    fusion.Dense(one, background(group.snapshots, vector), group.embedder.grasp(query))
-                    for one, vector, query in zip(near, given, queries, strict=True)
+                    fusion.Dense(one, behind, leg.result().grasp)
+                    for one, behind, leg in zip(near, around, pending, strict=True)
                 ]
-        words = [leg.result() for leg in pending]
+        words = [leg.result().keyword for leg in pending]
         with timed(self._tell, "fuse"):
             return [
                 fusion.fuse(
@@ -238,22 +246,6 @@ class Searcher:
                 )
                 for at in range(len(queries))
             ]
-
-    def _match(
-        self,
-        indexes: Sequence[keywords.TantivyKeywords],
-        query: str,
-        depth: int,
-        hidden: Ids,
-        allowed: Ids | None,
-        wording: Wording | None,
-    ) -> fusion.Keyword:
-        """The keyword leg, which has time to read its best texts while the question is embedded."""
-        with timed(self._tell, "keyword"):
-            ranked, most = keywords.match(indexes, query, depth, hidden, allowed)
-            if wording is not None:
-                wording.read(ranked.ids[: fusion.READ])
-        return fusion.Keyword(ranked, most)
 
     def _hits(
         self,

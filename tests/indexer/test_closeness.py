@@ -40,7 +40,7 @@ def counted(query: str, texts: list[str]) -> list[float]:
     return [share / total for share in shares]
 
 
-letters = st.text("ab cdéＡ…½İ.Жи-жиـالب东京カ_1𠀀ﬁ\n\0Σ", max_size=30)
+letters = st.text("ab cdéＡ…½İ.Жи-жиـالب东京カ_1𠀀ﬁ\n\0Σ\u0301\u0306", max_size=30)
 
 
 @settings(deadline=None)  # the first call makes the table of letters
@@ -49,6 +49,22 @@ def test_the_share_is_that_of_counting_runs_one_by_one(query, texts):
     found = closeness(query, texts)
     assert np.allclose(found, counted(query, texts), atol=1e-9)
     assert ((found >= 0) & (found <= 1)).all()
+
+
+@settings(deadline=None)
+@given(query=letters, texts=st.lists(letters, min_size=1, max_size=6))
+def test_texts_held_as_bytes_meet_what_texts_spelled_out_meet(query, texts):
+    question = Question(query)
+    short, long = question.met(texts), question.spelled_out(texts)
+    assert (short.counts == long.counts).all()
+    assert (short.lengths == long.lengths).all()
+
+
+def test_a_question_with_more_letters_than_bytes_is_held_all_the_same():
+    many = " and ".join(letter for letter in map(chr, range(0xE0, 0x600)) if letter.islower())
+    assert len(set(many)) > 256
+    texts = [many, "and more", many[400:900]]
+    assert np.allclose(closeness(many, texts), counted(many, texts), atol=1e-9)
 
 
 @settings(deadline=None)
