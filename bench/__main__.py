@@ -27,12 +27,14 @@ DATA = "data of yours"
 GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
+    "rag_tax": Goal("bench.goals.rag_tax:command", "G4: what retrieval adds to the time to first token"),
     "overload": Goal("bench.goals.overload:command", "L1: goodput and refusals at twice the engine's load"),
     "neighbours": Goal(
         "bench.goals.neighbours:command", "L2, L7: what slow readers, files and a greedy key cost the others"
     ),
     "assign": Goal("bench.goals.assign:command", "assignment + exposure + layout of a request"),
     "ingest": Goal("bench.goals.ingest:command", "G10: text to searchable, against the encoder alone"),
+    "encoder": Goal("bench.goals.encoder:command", "G11: the encoder's arithmetic against a bare product"),
     "scan": Goal("bench.goals.scan:command", "G8: exact search, against bandwidth and a bare product"),
     "ann": Goal(
         "bench.goals.ann:command", "G9: approximate search: recall, speed, filters, tombstones, reload"
@@ -40,7 +42,7 @@ GOALS = {
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
     "gpu": Goal(
         "bench.gpu.command:command",
-        "G1, G2, G6, G13 at the size of real models, random weights, engines started once",
+        "G1, G2, G4, G5, G6, G13 at the size of real models, random weights, engines started once",
         "a card",
     ),
     "frameworks": Goal(

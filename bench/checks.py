@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Sequence
 
 from bench.client import Told
+from bench.clocked import Decoded
 from bench.crowd import Answer, seen
-from bench.host import Decoded
 from bench.records import Check
 from bench.workloads import ChatPrompt
 from server.journal import token_bytes

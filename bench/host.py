@@ -11,8 +11,8 @@ import contextlib
 import multiprocessing
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+from bench.clocked import Clocked, Decoded
 from bench.records import NotMeasured
 from bench.workloads import ChatPrompt, chat_prompts
 from server.app import Opened, create_app
-from server.calling import Calling
 from server.engine import Engine
 from server.metrics import Metrics
 from server.profile import ModelProfile
-from server.records import Limits, Piece
+from server.records import Limits
 from server.running import listen  # the product's own socket: its options are part of what is measured
-from server.seams import AdapterHost, CallReader, Decoder, Tokenizer
+from server.seams import Decoder
 from server.settings import Settings
 from server.wiring import open_parts
 
@@ -65,20 +65,6 @@ class Call:
     work: Callable[[Any], Awaitable[Any]]  # travels by its name
 
 
-class Decoded(NamedTuple):
-    """One answer as the decoder gave it. Times are time.monotonic(), comparable between processes."""
-
-    asked: float
-    first: float  # the first piece with text
-    text: str
-    tokens: int
-    cached_tokens: int
-
-    @property
-    def ttft(self) -> float:
-        return self.first - self.asked
-
-
 class Up(NamedTuple):
     port: int
     pid: int
@@ -108,6 +94,11 @@ class Host:
         """What the decoder saw of the server's requests since the last call, by request id."""
         times: dict[str, Decoded] = await self._ask("times")
         return times
+
+    async def engine_prompts(self) -> dict[str, tuple[int, ...]]:
+        """The token ids of the server's requests since the last call, by request id, in order of coming."""
+        prompts: dict[str, tuple[int, ...]] = await self._ask("prompts")
+        return prompts
 
     async def call(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """`work` in the engine's process, given the bare decoder."""
@@ -143,61 +134,6 @@ def host(settings: Settings) -> Iterator[Host]:
         if child.is_alive():
             child.terminate()
             child.join()
-
-
-class Clocked:
-    """The decoder, remembering when each request of the server met it and when it first spoke."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self.seen: dict[str, Decoded] = {}
-
-    @property
-    def profile(self) -> ModelProfile:
-        return self._decoder.profile
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._decoder.tokenizer
-
-    @property
-    def gathers(self) -> bool:
-        return self._decoder.gathers
-
-    @property
-    def tool_parser(self) -> str | None:
-        return self._decoder.tool_parser
-
-    def call_reader(self, calling: Calling, *, streamed: bool) -> CallReader:
-        return self._decoder.call_reader(calling, streamed=streamed)
-
-    @property
-    def adapters(self) -> AdapterHost | None:
-        return self._decoder.adapters
-
-    async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
-    ) -> AsyncGenerator[Piece]:
-        asked = time.monotonic()
-        asked_of = self._decoder.decode(prompt, limits, request_id=request_id, adapter=adapter)
-        async with aclosing(asked_of) as pieces:
-            async for piece in pieces:
-                if piece.text and request_id not in self.seen:
-                    self.seen[request_id] = Decoded(asked, time.monotonic(), "", 0, piece.cached_tokens)
-                yield piece
-
-    async def first_tokens(
-        self,
-        prompt: tuple[int, ...],
-        candidates: Sequence[int],
-        *,
-        cache_salt: str = "",
-        adapter: str | None = None,
-    ) -> list[float]:
-        return await self._decoder.first_tokens(prompt, candidates, cache_salt=cache_salt, adapter=adapter)
-
-    async def close(self) -> None:
-        """Whoever opened the decoder closes it."""
 
 
 def _run(settings: Settings, pipe: Connection) -> None:
@@ -266,9 +202,10 @@ async def _answer(pipe: Connection, decoder: Decoder, clocked: Clocked) -> None:
                     answer = await work(decoder)
                 except Exception as problem:  # other work may still go well
                     answer = HostFailed(f"{type(problem).__name__}: {problem}")
+            case "prompts":
+                answer, clocked.prompts = clocked.prompts, {}
             case _:
-                answer = clocked.seen
-                clocked.seen = {}
+                answer, clocked.seen = clocked.seen, {}
         pipe.send(answer)
 
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from bench.checks import SameWork
 from bench.client import Told, chat, closed_loop, connected
+from bench.clocked import Decoded
 from bench.command import goal_options, measured
-from bench.host import Decoded, Host, host
+from bench.host import Host, host
 from bench.machine import Watch, on_gpu_machine
 from bench.processor import seconds
 from bench.records import Bar, Curve, Plot, Result

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from bench.host import Decoded, Host
+from bench.clocked import Decoded
+from bench.host import Host
 from server.records import Limits
 
 

@@ -20,19 +20,24 @@ import click
 
 from bench.command import INVALID, goal_options, say
 from bench.crowd import crowd
-from bench.goals import ttft
-from bench.gpu import lora, prefix, saturation
+from bench.goals import rag_tax, ttft
+from bench.gpu import goodput, lora, prefix, saturation
 from bench.gpu.settle import settle
 from bench.gpu.shapes import shapes, write_model
 from bench.host import Host, host
 from bench.machine import Watch, cores, refuse_when_busy
 from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
+from indexer.embedding import open_embedder
+from indexer.seams import Embedder
 from server.models import locate
 from server.settings import Settings, load_settings
 
-GOALS = ("saturation", "ttft", "lora", "prefix")
+GOALS = ("saturation", "ttft", "lora", "prefix", "rag_tax", "goodput")
+SEARCHING = frozenset({"rag_tax", "goodput"})  # over a store of passages
 TTFT = ttft.Effort(rounds=4, requests=16, tokens=16, concurrency=(1, 16, 64))
+RAG_TAX = rag_tax.Effort(rounds=6, requests=16, passages=rag_tax.SHARE_PASSAGES)
+EMBEDDER = "all-minilm-l6-v2"
 TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
 
 
@@ -47,6 +52,11 @@ TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
 @click.option("--share", default=0.5, show_default=True, help="Of the card, for the first engine.")
 @click.option("--lora-share", default=0.36, show_default=True, help="Of the card, for the one with LoRA.")
 @click.option("--kv-bytes", type=int, help="KV cache instead of what the share leaves; with LoRA a third.")
+@click.option(
+    "--library",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keeps the store that rag_tax and goodput search, or has it already.",
+)
 @click.option("--settle", "patience", default=0.0, help="Seconds to wait for a quiet machine.")
 def command(
     quick: bool,
@@ -59,9 +69,10 @@ def command(
     share: float,
     lora_share: float,
     kv_bytes: int | None,
+    library: Path | None,
     patience: float,
 ) -> None:
-    """G1, G2, G6 and G13 on a card, engines of a real size started once."""
+    """G1, G2, G4, G5, G6 and G13 on a card, engines of a real size started once."""
     if not anyway and not patience:
         try:
             refuse_when_busy()
@@ -73,13 +84,17 @@ def command(
     with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as scratch:
         folder = _model(shape, tokenizer, models or Path(scratch))
         say(f"{shape}: {folder}")
+        searched = library or Path(scratch, "library")
+        if SEARCHING.intersection(wanted):
+            rag_tax.fill(searched, _searching(quick).passages, _embedder(), say)
         with _engines(
-            folder, wanted, quick, _full(shape, quick).streams, share, lora_share, kv_bytes, Path(scratch)
-        ) as (plain, beside):
+            folder, wanted, quick, searched, _full(shape, quick).streams, share, lora_share, kv_bytes,
+            Path(scratch),
+        ) as (plain, beside):  # fmt: skip
             if patience:
                 say(f"engines are up; {settle(patience, say):.1f} cores busy")
             with crowd(max(1, min(cores() // 2, 8))) as clients:
-                runs = _runs(plain, beside, clients, shape, quick)
+                runs = _runs(plain, beside, clients, shape, quick, searched)
                 raise SystemExit(max(_one(name, runs[name], out) for name in wanted))
 
 
@@ -97,6 +112,7 @@ def _engines(
     folder: Path,
     wanted: Sequence[str],
     quick: bool,
+    searched: Path,
     streams: int,
     share: float,
     lora_share: float,
@@ -123,13 +139,14 @@ def _engines(
             if name == "lora" and "lora" not in wanted:
                 opened.append(None)
                 continue
-            data = scratch / name
+            searching = name == "plain" and bool(SEARCHING.intersection(wanted))
+            data = searched if searching else scratch / name
             if name == "lora":
                 staying, turning = lora.names((lora.QUICK if quick else lora.FULL).loads)
                 lora.write_loras(folder, data / "inbox", [*staying, *turning])
             say(f"starting the {name} engine")
             try:
-                opened.append(stack.enter_context(host(_settings(data, engine))))
+                opened.append(stack.enter_context(host(_settings(data, engine, searching))))
             except NotMeasured as problem:
                 say(f"the {name} engine did not start: {problem}")
                 opened.append(None)
@@ -142,12 +159,20 @@ def _full(shape: str, quick: bool) -> saturation.Effort:
     return saturation.FULL_1B if shape == "1b" else saturation.FULL
 
 
-def _settings(data: Path, engine: dict[str, Any]) -> Settings:
+def _searching(quick: bool) -> goodput.Effort:
+    return goodput.QUICK if quick else goodput.FULL
+
+
+def _embedder() -> Embedder:
+    return open_embedder(EMBEDDER, load_settings().paths.cache / "models")
+
+
+def _settings(data: Path, engine: dict[str, Any], searching: bool) -> Settings:
     data.mkdir(parents=True, exist_ok=True)
     chosen = {
         "paths": {"data": str(data)},
         "server": {"port": 0, "queue": 4096},
-        "retrieval": {"embedder": "hash"},
+        "retrieval": {"embedder": EMBEDDER if searching else "hash"},
         "engine": engine,
     }
     return load_settings(environ={}, overrides=chosen)
@@ -156,7 +181,9 @@ def _settings(data: Path, engine: dict[str, Any]) -> Settings:
 Run = Callable[[], Awaitable[Result]]
 
 
-def _runs(plain: Host | None, beside: Host | None, clients: Any, shape: str, quick: bool) -> dict[str, Run]:
+def _runs(
+    plain: Host | None, beside: Host | None, clients: Any, shape: str, quick: bool, searched: Path
+) -> dict[str, Run]:
     def need(engine: Host | None) -> Host:
         if engine is None:
             raise NotMeasured("its engine did not start")
@@ -176,7 +203,21 @@ def _runs(plain: Host | None, beside: Host | None, clients: Any, shape: str, qui
         effort = lora.QUICK if quick else lora.FULL
         return await lora.measure(need(plain), need(beside), clients, shape, effort, say)
 
-    return {"saturation": full_engine, "ttft": first_token, "prefix": shared_prefix, "lora": adapters}
+    async def retrieval() -> Result:
+        effort = replace(rag_tax.QUICK if quick else RAG_TAX, passages=_searching(quick).passages)
+        return await rag_tax.measure_on(need(plain), searched, _embedder(), effort, say)
+
+    async def arriving() -> Result:
+        return await goodput.measure(need(plain), clients, shape, _searching(quick), say)
+
+    return {
+        "saturation": full_engine,
+        "ttft": first_token,
+        "prefix": shared_prefix,
+        "lora": adapters,
+        "rag_tax": retrieval,
+        "goodput": arriving,
+    }
 
 
 def _one(name: str, run: Run, out: Path) -> int:
