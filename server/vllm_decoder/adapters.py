@@ -14,6 +14,7 @@ from server.loadables import Loadable
 from server.vllm_decoder.bank import Bank, BankFull
 from server.vllm_decoder.engines import KINDS, Engines, Room
 from server.vllm_decoder.options import EngineOptions
+from server.vllm_decoder.pacing import LoraLoading
 from server.vllm_decoder.selftest import prove_lora
 from server.vllm_decoder.starting import reserve_rows
 
@@ -34,7 +35,8 @@ class Held:
 class VllmAdapters:
     """Loads into a running engine, or beside it.
 
-    `loras` at once in its memory; `bank` and `prefixes` are ranges of ids; `engines` are the others.
+    `loras` at once in its memory; `bank` and `prefixes` are ranges of ids; `engines` are the others;
+    `step_seconds` is what a step of one request takes.
     """
 
     def __init__(
@@ -45,13 +47,16 @@ class VllmAdapters:
         bank: Bank | None,
         prefixes: Bank | None,
         engines: Engines | None = None,
+        step_seconds: float = 0.0,
     ) -> None:
         self._engine = engine
+        self._loading = LoraLoading(engine, step_seconds)
         self._loras = loras
         self._bank = bank
         self._prefixes = prefixes
         self._engines = engines
         self._held: dict[str, Held] = {}
+        self._coming: set[str] = set()  # LoRAs that take room already
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -116,6 +121,7 @@ class VllmAdapters:
         from vllm.lora.request import LoRARequest
 
         full = [reference for reference, held in self._held.items() if held.lora is not None]
+        full += self._coming
         if len(full) >= self._loras:
             raise AdapterInUse(
                 f"the engine holds {len(full)} LoRA adapters, all it has room for; unload one of "
@@ -123,12 +129,13 @@ class VllmAdapters:
                 param="id",
             )
         request = LoRARequest(adapter.reference, adapter.number, str(adapter.folder))
+        self._coming.add(adapter.reference)
         try:
-            added = await self._engine.add_lora(request)
+            await self._loading.load(adapter.number, adapter.reference, str(adapter.folder))
         except Exception as problem:
             raise self._refusal(adapter, problem) from problem
-        if not added:  # the worker's own word; asking it again would wait for another step of everybody's
-            raise InvalidValue(f"the engine did not take {adapter.reference}; its log says why", param="id")
+        finally:
+            self._coming.discard(adapter.reference)
         return Held(adapter, lora=request)
 
     async def _load_rows(self, adapter: Loadable) -> Held:
@@ -216,12 +223,13 @@ async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
     rows = reserve_rows(options)
     if not options.extended:
         return None
+    step_seconds = 0.0
     if options.max_loras:
         from vllm.platforms import current_platform
 
         if current_platform.is_cpu() and options.guard_lora:
             await engine.collective_rpc("guard_lora")
-        await prove_lora(engine, Path(options.model), options.max_loras)
+        step_seconds = await prove_lora(engine, Path(options.model), options.max_loras)
     bank = prefixes = None
     if rows:
         await engine.collective_rpc("mask_soft_rows", args=(rows.first,))
@@ -236,6 +244,7 @@ async def adapting(engine: Any, options: EngineOptions) -> VllmAdapters | None:
         bank=bank,
         prefixes=prefixes,
         engines=_beside(engine, options) if options.full_models else None,
+        step_seconds=step_seconds,
     )
 
 

@@ -3,16 +3,19 @@
 Strings and numbers go in and out: anything else would need vLLM's insecure serialisation.
 """
 
+import time
+from collections.abc import Generator
 from typing import Any
 
 from indexer.machine import free_memory_bytes, memory_bytes
-from server.vllm_decoder import bottleneck, guard, prefix
+from server.vllm_decoder import bottleneck, guard, prefix, slices
 
 
 class AdapterWorker:
     """Method names must not clash with the worker's own."""
 
     model_runner: Any
+    loras_coming: dict[int, Generator[None]] | None = None  # by number, each stopped at some module
 
     def guard_lora(self) -> int:
         """Make LoRA right on the CPU backend; how many operators were replaced."""
@@ -26,6 +29,33 @@ class AdapterWorker:
         if current_platform.is_cpu():
             return [free_memory_bytes(), memory_bytes()]
         return list(torch.cuda.mem_get_info())
+
+    def load_lora(self, number: int, name: str, folder: str, seconds: float) -> list[float]:
+        """Go on loading a LoRA for about `seconds`, at least by a module; [1 when it is there, seconds].
+
+        Raises what vLLM raises for one that it does not take; then nothing of it is left.
+        """
+        from vllm.lora.request import LoRARequest
+
+        began = time.perf_counter()
+        if self.loras_coming is None:
+            self.loras_coming = {}
+        if number not in self.loras_coming:
+            request = LoRARequest(name, number, folder)
+            self.loras_coming[number] = slices.load(self.model_runner.lora_manager, request)
+        coming = self.loras_coming.pop(number)
+        for _ in coming:
+            if time.perf_counter() - began >= seconds:
+                self.loras_coming[number] = coming
+                return [0.0, time.perf_counter() - began]
+        return [1.0, time.perf_counter() - began]
+
+    def drop_lora(self, number: int) -> bool:
+        """Forget a LoRA, loaded or half-loaded; whether there was any."""
+        coming = (self.loras_coming or {}).pop(number, None)
+        if coming is not None:
+            coming.close()
+        return bool(self.model_runner.lora_manager.remove_adapter(number)) or coming is not None
 
     def load_soft_rows(self, path: str, start: int) -> int:
         """Copy a soft prompt into the embedding's rows from id `start` on; rows written here."""
