@@ -39,6 +39,7 @@ GOALS = {
     "ann": Goal(
         "bench.goals.ann:command", "G9: approximate search: recall, speed, filters, tombstones, reload"
     ),
+    "touch": Goal("bench.goals.touch:command", "one document in and out of a large store; opening it"),
     "hybrid": Goal("bench.goals.hybrid:command", "G12: both legs against the slower one; bare tantivy"),
     "gpu": Goal(
         "bench.gpu.command:command",
