@@ -23,11 +23,11 @@ def encoder(**changes: object) -> BertModel:
     return model
 
 
-def vectors(model: BertModel, first: bool) -> list[np.ndarray]:
+def vectors(model: BertModel, first: bool) -> np.ndarray:
     with torch.inference_mode():
         states = [model(input_ids=torch.tensor([tokens])).last_hidden_state[0] for tokens in TEXTS]
     pooled = [rows[0] if first else rows.mean(dim=0) for rows in states]
-    return [torch.nn.functional.normalize(row, dim=0).numpy() for row in pooled]
+    return torch.nn.functional.normalize(torch.stack(pooled), dim=1).numpy()
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -37,6 +37,8 @@ def test_it_gives_the_vectors_of_the_modules(first):
     found = lean([SimpleNamespace(auto_model=model)], TEXTS[:2], expected[:2])
     assert isinstance(found, LeanBert)
     assert np.allclose(found.vector(TEXTS[2]), expected[2], atol=1e-6)
+    beside = [2, 0, 1, 0, 0, 1]  # of one length and of several, in any order
+    assert np.allclose(found.vectors([TEXTS[at] for at in beside]), expected[beside], atol=1e-6)
 
 
 def test_a_model_that_computes_otherwise_keeps_its_modules():
