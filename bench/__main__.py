@@ -28,6 +28,9 @@ GOALS = {
     "ttft": Goal("bench.goals.ttft:command", "G1: time to first token that our server adds to the engine"),
     "per_token": Goal("bench.goals.per_token:command", "G3: front-end CPU per streamed token"),
     "rag_tax": Goal("bench.goals.rag_tax:command", "G4: what retrieval adds to the time to first token"),
+    "front": Goal(
+        "bench.goals.front:command", "G2 without a card: a token's processor time, ours and bare vLLM's"
+    ),
     "overload": Goal("bench.goals.overload:command", "L1: goodput and refusals at twice the engine's load"),
     "neighbours": Goal(
         "bench.goals.neighbours:command", "L2, L7: what slow readers, files and a greedy key cost the others"

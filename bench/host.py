@@ -8,6 +8,7 @@ The benchmark's own process is the client of A4 and only asks for A1 over a pipe
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import time
@@ -23,17 +24,19 @@ import uvicorn
 from bench.clocked import Clocked, Decoded
 from bench.records import NotMeasured
 from bench.workloads import ChatPrompt, chat_prompts
-from server.app import Opened, create_app
+from server.app import create_app
 from server.engine import Engine
+from server.loops import loop_factory
 from server.metrics import Metrics
 from server.profile import ModelProfile
 from server.records import Limits
-from server.running import listen  # the product's own socket: its options are part of what is measured
+from server.running import http_config, listen  # the product's own: they are part of what is measured
 from server.seams import Decoder
 from server.settings import Settings
 from server.wiring import open_parts
 
 STOP_SECONDS = 60.0
+Opener = Callable[[Settings], Awaitable[Decoder]]  # travels by its name
 
 
 class HostFailed(NotMeasured):
@@ -113,10 +116,10 @@ class Host:
 
 
 @contextmanager
-def host(settings: Settings) -> Iterator[Host]:
-    """The process, engine up. Raises HostFailed."""
+def host(settings: Settings, opener: Opener | None = None) -> Iterator[Host]:
+    """The process, engine up; the decoder is the settings' own, or what `opener` opens. Raises HostFailed."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=_run, args=(settings, theirs))
+    child = multiprocessing.get_context("spawn").Process(target=_run, args=(settings, theirs, opener))
     child.start()
     theirs.close()
     try:
@@ -136,11 +139,12 @@ def host(settings: Settings) -> Iterator[Host]:
             child.join()
 
 
-def _run(settings: Settings, pipe: Connection) -> None:
-    asyncio.run(_serve(settings, pipe))
+def _run(settings: Settings, pipe: Connection, opener: Opener | None) -> None:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(settings, pipe, opener))
 
 
-async def _serve(settings: Settings, pipe: Connection) -> None:
+async def _serve(settings: Settings, pipe: Connection, opener: Opener | None) -> None:
     metrics = Metrics()
     async with open_parts(settings, metrics) as opened:
         own = opened.parts.engine
@@ -148,18 +152,24 @@ async def _serve(settings: Settings, pipe: Connection) -> None:
         if own.failure is not None:
             pipe.send(own.failure)
             return
-        clocked = Clocked(own.decoder)
+        decoder = own.decoder if opener is None else await opener(settings)
+        clocked = Clocked(decoder)
         engine = Engine(lambda: _itself(clocked))
         engine.start()
         await engine.up.wait()
+        gc.freeze()  # as the product does
         proving = asyncio.create_task(_keep_from_probing(own, engine))
-        server = _server(replace(opened, parts=replace(opened.parts, engine=engine)), metrics)
+        app = create_app(
+            lambda: contextlib.nullcontext(replace(opened, parts=replace(opened.parts, engine=engine))),
+            metrics=metrics,
+        )
+        server = uvicorn.Server(http_config(app, settings))
         listening = listen(settings)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         port = listening.getsockname()[1]
-        pipe.send(Up(port, os.getpid(), own.decoder.profile, settings.model_dump(mode="json")))
+        pipe.send(Up(port, os.getpid(), decoder.profile, settings.model_dump(mode="json")))
         try:
-            await _answer(pipe, own.decoder, clocked)
+            await _answer(pipe, decoder, clocked)
         finally:
             proving.cancel()
             server.should_exit = True
@@ -177,14 +187,6 @@ async def _keep_from_probing(*engines: Engine) -> None:
         for engine in engines:
             engine.proved()
         await asyncio.sleep(1)
-
-
-def _server(opened: Opened, metrics: Metrics) -> uvicorn.Server:
-    """As server/running.py makes it."""
-    app = create_app(lambda: contextlib.nullcontext(opened), metrics=metrics)
-    return uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=75, server_header=False)
-    )
 
 
 async def _answer(pipe: Connection, decoder: Decoder, clocked: Clocked) -> None:

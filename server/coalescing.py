@@ -18,6 +18,12 @@ LEAST_SECONDS = 0.002  # shorter rests gain nothing: fewer than four streams nev
 TOGETHER = 32  # woken in one turn of the event loop; between two turns the others get a word in
 
 
+def rest_seconds(streams: int, most_seconds: float) -> float:
+    """How long a stream rests at most after an event, by the number of streams now; 0 for not at all."""
+    wanted = min(streams * EVENT_SECONDS / SHARE, most_seconds)
+    return wanted if wanted >= LEAST_SECONDS else 0.0
+
+
 class Coalescing:
     """`streams` says how many are being answered now; `most_seconds` 0 means never to rest."""
 
@@ -28,9 +34,8 @@ class Coalescing:
 
     @property
     def rest_seconds(self) -> float:
-        """How long a stream rests at most after an event, by the number of streams now; 0 for not at all."""
-        wanted = min(self._streams() * EVENT_SECONDS / SHARE, self._most_seconds)
-        return wanted if wanted >= LEAST_SECONDS else 0.0
+        """Of as many streams as there are now."""
+        return rest_seconds(self._streams(), self._most_seconds)
 
     async def rest(self) -> None:
         """Until the next beat, which is at most `rest_seconds` away."""

@@ -17,6 +17,7 @@ from typing import cast
 import click
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
+from starlette.applications import Starlette
 
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
@@ -88,20 +89,7 @@ async def _serve_observed(
             cors_origins=settings.server.cors_origins or (),
             observers=observers,
         )
-        server = Draining(
-            uvicorn.Config(
-                app,
-                http=bounded_http(
-                    most=settings.connections.most, head_seconds=settings.connections.head_seconds
-                ),
-                log_level="warning",
-                access_log=False,
-                timeout_keep_alive=75,
-                server_header=False,
-            ),
-            opened,
-            drain_seconds=settings.server.drain_seconds,
-        )
+        server = Draining(http_config(app, settings), opened, drain_seconds=settings.server.drain_seconds)
         host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
         _say(f"Fewshot listens on http://{host}:{settings.server.port}/v1; the engine is starting …")
         beside = [
@@ -114,6 +102,19 @@ async def _serve_observed(
             for task in beside:
                 task.cancel()
     return 1 if opened.parts.engine.failure else 0
+
+
+def http_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    """How the application is served: the product's own connections and their bounds."""
+    bounds = settings.connections
+    return uvicorn.Config(
+        app,
+        http=bounded_http(most=bounds.most, head_seconds=bounds.head_seconds),
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=75,
+        server_header=False,
+    )
 
 
 class Draining(uvicorn.Server):

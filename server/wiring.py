@@ -229,6 +229,7 @@ def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
                 full_kv_cache_bytes=settings.adapters.full_kv_cache_bytes,
                 merged_cache=str(settings.paths.cache / "models-merged"),
                 tool_parser=knobs.tool_parser,
+                coalesce_seconds=settings.server.coalesce_seconds,
             )
         )
 

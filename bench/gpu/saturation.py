@@ -1,18 +1,19 @@
 """G2: tokens a second of a full engine, through our server against the bare engine (workload W3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.checks import SameWork
 from bench.client import chat
-from bench.crowd import Crowd
+from bench.clocked import Decoded
+from bench.crowd import Answer, Crowd
 from bench.gpu.bare import bare
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
 from bench.processor import seconds
 from bench.records import Bar, Result, by_round
-from bench.rounds import floor, interleave, level, noise, ratio
+from bench.rounds import estimate, floor, interleave, level, noise, ratio
 
 PROMPT_TOKENS = 48  # W3 has 32, of which a chat template leaves too few words for prompts of their own
 BARS = {"8b": (0.97, 0.99), "1b": (0.85, 0.95)}  # of the shape: must, moon
@@ -40,17 +41,19 @@ class Arms:
         self._asked = {"A1": 0, "A4": 0}
         self.work = SameWork(effort.tokens)
         self.client_share = 0.0
-        self.cpu_us_per_token: list[float] = []
+        self.cpu_us_per_token: dict[str, list[float]] = {"A1": [], "A4": []}
 
     async def bare(self) -> float:
         """Tokens a second."""
         prompts = await self._prompts("A1")
+        cpu = seconds(self._host.up.pid)
         answers, spent = await bare(
             self._host,
             [prompt.ids for prompt in prompts],
             tokens=self._effort.tokens,
             concurrency=self._effort.streams,
         )
+        self._spent("A1", cpu, answers)
         self.work.bare(answers)
         return sum(answer.tokens for answer in answers) / spent
 
@@ -58,14 +61,17 @@ class Arms:
         """Tokens a second."""
         prompts = await self._prompts("A4")
         requests = [chat(self._host.up.profile.name, prompt.text, self._effort.tokens) for prompt in prompts]
-        theirs = seconds(self._host.up.pid)
+        cpu = seconds(self._host.up.pid)
         sent = await self._clients.send(self._host.up.port, requests, self._effort.streams)
-        theirs = seconds(self._host.up.pid) - theirs
+        self._spent("A4", cpu, sent.answers)
         self.client_share = max(self.client_share, sent.client_share)
         self.work.answered(sent.answers, prompts)
-        tokens = sum(answer.tokens for answer in sent.answers)
-        self.cpu_us_per_token.append(theirs / max(tokens, 1) * 1e6)
-        return tokens / sent.seconds
+        return sum(answer.tokens for answer in sent.answers) / sent.seconds
+
+    def _spent(self, arm: str, since: float, answers: Sequence[Decoded | Answer]) -> None:
+        tokens = sum(answer.tokens for answer in answers)
+        spent = seconds(self._host.up.pid) - since
+        self.cpu_us_per_token[arm].append(spent / max(tokens, 1) * 1e6)
 
     async def _prompts(self, arm: str) -> list[Any]:
         """The n-th sample of one arm asks what the n-th of the other asks."""
@@ -85,7 +91,8 @@ async def measure(
     samples = {"A1": arms.bare, "A4": arms.served}
     say("saturation: warming up")
     await interleave(samples, 1)
-    arms.cpu_us_per_token.clear()
+    for warm in arms.cpu_us_per_token.values():
+        warm.clear()
     rounds = await interleave(samples, effort.rounds, say)
     served = ratio(rounds, "A4", "A1")
     must, moon = BARS.get(shape, (None, None)) if on_gpu_machine() else (None, None)
@@ -113,11 +120,15 @@ async def measure(
         noise_floor=floor(rounds, "A1"),
         rounds=rounds,
         arms={
-            "A1": {"tokens_per_second": levels["A1"], "noise": noise(rounds, "A1")},
+            "A1": {
+                "tokens_per_second": levels["A1"],
+                "noise": noise(rounds, "A1"),
+                "server_cpu_us_per_token": estimate(arms.cpu_us_per_token["A1"]),
+            },
             "A4": {
                 "tokens_per_second": levels["A4"],
                 "noise": noise(rounds, "A4"),
-                "server_cpu_us_per_token": sorted(arms.cpu_us_per_token)[len(arms.cpu_us_per_token) // 2],
+                "server_cpu_us_per_token": estimate(arms.cpu_us_per_token["A4"]),
                 "client_share": arms.client_share,
             },
         },

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from server.calling import Calling
 from server.errors import EngineUnavailable, InvalidValue
@@ -16,6 +17,7 @@ from server.vllm_decoder.pieces import as_pieces
 from server.vllm_decoder.sampling import sampling_params
 from server.vllm_decoder.scoring import first_tokens
 from server.vllm_decoder.starting import in_thread, profile_of, reserve_rows, start
+from server.vllm_decoder.streams import UNDECODED, Streams, keeps_tokens
 from server.vllm_decoder.tokenizer import VllmTokenizer
 from server.vllm_decoder.tool_parsing import ToolParsing, VllmCallReader, check_parser
 
@@ -23,8 +25,18 @@ from server.vllm_decoder.tool_parsing import ToolParsing, VllmCallReader, check_
 class VllmDecoder:
     """Decodes with vLLM's AsyncLLM. Closing an iterator aborts its request in the engine."""
 
-    def __init__(self, engine: Any, profile: ModelProfile, parsing: ToolParsing | None = None) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        profile: ModelProfile,
+        parsing: ToolParsing | None = None,
+        *,
+        coalesce_seconds: float = 0.02,
+    ) -> None:
         self._engine = engine
+        self._coalesce_seconds = coalesce_seconds
+        self._keeps_tokens = keeps_tokens(engine)
+        self._streams: WeakKeyDictionary[Any, Streams] = WeakKeyDictionary()
         self._profile = profile
         self._tokenizer = VllmTokenizer(engine.get_tokenizer())
         self._parsing = parsing
@@ -50,7 +62,12 @@ class VllmDecoder:
             engine, parsing = await in_thread(opened)
         except Exception as problem:
             raise EngineUnavailable(f"vLLM did not start: {type(problem).__name__}: {problem}") from problem
-        decoder = cls(engine, profile_of(engine, options, reserve_rows(options)), parsing)
+        decoder = cls(
+            engine,
+            profile_of(engine, options, reserve_rows(options)),
+            parsing,
+            coalesce_seconds=options.coalesce_seconds,
+        )
         try:
             decoder._adapters = await adapting(engine, options)
         except Exception as problem:
@@ -73,7 +90,7 @@ class VllmDecoder:
 
     @property
     def gathers(self) -> bool:
-        return True  # its output collector adds up what is not fetched
+        return not self._keeps_tokens  # then vLLM's output collector adds up what is not fetched
 
     @property
     def tool_parser(self) -> str | None:
@@ -98,16 +115,24 @@ class VllmDecoder:
         held = self._held(adapter)
         engine = self._engine_of(held)
         inputs = inputs_of(prompt, limits.cache_salt, held)
-        lora = held.lora if held else None
-        outputs = engine.generate(inputs, params, request_id, lora_request=lora)
+        how: dict[str, Any] = {"lora": held.lora if held else None, "skip": len(held.ids) if held else 0}
         try:
-            async with aclosing(outputs):
-                async for output in outputs:
-                    if any(choice.finish_reason == "error" for choice in output.outputs):
-                        raise EngineUnavailable("the engine could not decode this; ask again")
-                    for piece in as_pieces(output, skip=len(held.ids) if held else 0):
-                        for copy in range(copies):
-                            yield replace(piece, index=copy) if copies > 1 else piece
+            if self._keeps_tokens and params.n == 1:
+                streams = self._streams_of(engine)
+                stream = await streams.open(inputs, params, request_id, **how)
+                try:
+                    while said := await stream.next():
+                        for piece in said:
+                            yield piece
+                            for copy in range(1, copies):
+                                yield replace(piece, index=copy)
+                finally:
+                    await streams.close(stream)
+                return
+            async with aclosing(_generated(engine, inputs, params, request_id, **how)) as pieces:
+                async for piece in pieces:
+                    for copy in range(copies):
+                        yield replace(piece, index=copy) if copies > 1 else piece
         except EngineUnavailable:
             raise
         except Exception as problem:
@@ -137,6 +162,12 @@ class VllmDecoder:
     def _engine_of(self, held: Held | None) -> Any:
         return held.engine if held and held.engine is not None else self._engine
 
+    def _streams_of(self, engine: Any) -> Streams:
+        streams = self._streams.get(engine)
+        if streams is None:
+            streams = self._streams[engine] = Streams(engine, self._coalesce_seconds)
+        return streams
+
     def _held(self, adapter: str | None) -> Held | None:
         """Raises InvalidValue for an adapter that is not in the engine."""
         if adapter is not None and self._adapters is None:
@@ -147,3 +178,15 @@ class VllmDecoder:
         if self._adapters is not None:
             await self._adapters.close()
         await shut(self._engine)
+
+
+async def _generated(
+    engine: Any, inputs: Any, params: Any, request_id: str, *, lora: Any, skip: int
+) -> AsyncGenerator[Piece]:
+    """Through vLLM's own generator: for several choices, and where requests cannot keep their tokens."""
+    async with aclosing(engine.generate(inputs, params, request_id, lora_request=lora)) as outputs:
+        async for output in outputs:
+            if any(choice.finish_reason == "error" for choice in output.outputs):
+                raise EngineUnavailable(UNDECODED)
+            for piece in as_pieces(output, skip=skip):
+                yield piece

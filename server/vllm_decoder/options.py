@@ -29,6 +29,7 @@ class EngineOptions:
     full_kv_cache_bytes: int = 2**30  # of each of them
     merged_cache: str = ""  # folder for copies of the model with other weights
     hooked: bool = False  # blocks get hooks, which compiled code would not run
+    coalesce_seconds: float = 0.02  # a visible token waits no longer than this, or than one step
     metrics: bool = True  # vLLM's own: of one engine of a process, for a second one takes their place
     guard_lora: bool = True  # off only to prove that the self-test finds the fault
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +19,10 @@ GIB = 2**30
 T = TypeVar("T")
 
 
-def start(options: EngineOptions) -> Any:
+def start(options: EngineOptions, core: Mapping[str, Any] | None = None) -> Any:
+    """The engine, up: an AsyncLLM. `core` has the addresses of a core that runs already."""
     set_environment(options)
+    from vllm import envs
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
@@ -37,27 +39,35 @@ def start(options: EngineOptions) -> Any:
     if dtype == "auto" and on_cpu:
         dtype = "float32"  # bfloat16 is emulated without AVX512-BF16: 5.4 times slower when measured
     rows = reserve_rows(options)
-    return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(
-            model=str(rows.folder) if rows else options.model,
-            tokenizer=options.model,
-            **_adapting(options, rows),
-            dtype=dtype,
-            max_model_len=options.context_tokens,
-            max_num_seqs=options.batch,
-            max_logprobs=20,
-            enable_prefix_caching=True,
-            # The CPU's default of 128 wastes up to 127 tokens of every shared prefix.
-            block_size=options.block_tokens or (32 if on_cpu else 16),
-            enforce_eager=on_cpu if options.eager is None else options.eager,
-            enable_log_requests=False,
-            disable_log_stats=not options.metrics,
-            use_tqdm_on_load=False,
-            **extra,
-        ),
-        # By it vLLM chooses the tokens of a step: 8192 on a large card for a server, 2048 where nobody says.
-        usage_context=UsageContext.OPENAI_API_SERVER,
+    arguments = AsyncEngineArgs(
+        model=str(rows.folder) if rows else options.model,
+        tokenizer=options.model,
+        **_adapting(options, rows),
+        dtype=dtype,
+        max_model_len=options.context_tokens,
+        max_num_seqs=options.batch,
+        max_logprobs=20,
+        enable_prefix_caching=True,
+        # The CPU's default of 128 wastes up to 127 tokens of every shared prefix.
+        block_size=options.block_tokens or (32 if on_cpu else 16),
+        enforce_eager=on_cpu if options.eager is None else options.eager,
+        enable_log_requests=False,
+        disable_log_stats=not options.metrics,
+        use_tqdm_on_load=False,
+        **extra,
     )
+    # By it vLLM chooses the tokens of a step: 8192 on a large card for a server, 2048 where nobody says.
+    usage = UsageContext.OPENAI_API_SERVER
+    engine = AsyncLLM.from_vllm_config(
+        arguments.create_engine_config(usage),
+        usage_context=usage,
+        enable_log_requests=False,
+        disable_log_stats=not options.metrics,
+        client_addresses=dict(core) if core else None,
+    )
+    # As its own processes do when they are up; else every token asks the environment, for 2 µs.
+    envs.enable_envs_cache()
+    return engine
 
 
 def reserve_rows(options: EngineOptions) -> Rows | None:
