@@ -81,7 +81,7 @@ class LeanBert:
                 x = self._normal(x + op.linear(seen, *layer.mixed), layer.mixed_norm)
                 wide = op.gelu(op.linear(x, *layer.widened))
                 x = self._normal(x + op.linear(wide, *layer.narrowed), layer.narrowed_norm)
-            parts = x.split(lengths)
+            parts = x.split_with_sizes(lengths)
             pooled = torch.stack([part[0] if self._first else part.mean(dim=0) for part in parts])
             return np.asarray(op.normalize(pooled, dim=1).cpu().numpy(), dtype=np.float32)
 
@@ -91,10 +91,12 @@ class LeanBert:
         from torch.nn import functional as op
 
         runs = [(length, len(list(some))) for length, some in groupby(lengths)]
+        rows = [length * many for length, many in runs]
         parts = []
-        for (length, many), part in zip(runs, three.split([n * many for n, many in runs]), strict=True):
+        for (length, many), part in zip(runs, three.split_with_sizes(rows), strict=True):
             heads = part.view(many, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
-            seen = op.scaled_dot_product_attention(*heads.unbind())
+            query, key, value = heads.unbind()
+            seen = op.scaled_dot_product_attention(query, key, value)
             parts.append(seen.transpose(1, 2).reshape(many * length, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
