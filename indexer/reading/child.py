@@ -1,8 +1,9 @@
 """The fork server that reads untrusted documents: `python -m indexer.reading.child`.
 
-A process of one thread that has the readers imported and does nothing but fork. Each request on
-standard input is answered on standard output; each document is read by a fresh child under
-limits, and the child dies with its process group when time is up.
+A process of one thread that does nothing but fork. Each request on standard input is answered on
+standard output; each document is read by a fresh child under limits, and the child dies with its process
+group when time is up. A child that had to import a reader says so with its status: the server then
+imports that too, and the next document of the kind is read without.
 """
 
 import ctypes
@@ -13,12 +14,13 @@ import signal
 import struct
 import sys
 import time
+from importlib import import_module
 from typing import Any, BinaryIO, NoReturn
 
 import orjson
 
 from indexer import errors
-from indexer.reading.reader import read
+from indexer.reading.reader import MODULES, read
 from indexer.records import Document, Reading
 
 HEADER = struct.Struct(">QQ")  # lengths of the JSON part and of the bytes after it
@@ -27,6 +29,7 @@ OPEN_FILES = 32
 LARGEST_ANSWER_BYTES = 512 << 20
 IDLE_SHARE = 0.1  # a child that used less of the clock than this waits for nothing
 MOST_WAITS = 6  # times its seconds on the clock, however busy the machine is
+_IMPORTED = {0: "", **dict(enumerate(MODULES, start=64))}  # by exit status of a child that has answered
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
@@ -38,7 +41,10 @@ def main() -> None:
     while head := source.read(HEADER.size):
         request_bytes, data_bytes = HEADER.unpack(head)
         request = orjson.loads(source.read(request_bytes))
-        _send(sink, _run(request, source.read(data_bytes)))
+        answer, imported = _run(request, source.read(data_bytes))
+        _send(sink, answer)
+        if imported:
+            import_module(imported)
 
 
 def _send(sink: BinaryIO, answer: dict[str, Any] | bytes) -> None:
@@ -47,8 +53,8 @@ def _send(sink: BinaryIO, answer: dict[str, Any] | bytes) -> None:
     sink.flush()
 
 
-def _run(request: dict[str, Any], data: bytes) -> dict[str, Any] | bytes:
-    """Fork, read, wait as long as is allowed."""
+def _run(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any] | bytes, str]:
+    """Fork, read, wait as long as is allowed; the answer, and which of `MODULES` the child imported or ""."""
     receiving, sending = os.pipe()
     child = os.fork()
     if not child:
@@ -66,16 +72,19 @@ def _run(request: dict[str, Any], data: bytes) -> dict[str, Any] | bytes:
             parts.append(part)
             size += len(part)
             if size > LARGEST_ANSWER_BYTES:
-                return {"error": "UnsafeDocument", "message": "its text is too large; split the file"}
+                return {"error": "UnsafeDocument", "message": "its text is too large; split the file"}, ""
             if not part:
                 break
         while patience.lasts():  # it may close the pipe and stay
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 child = 0
-                return b"".join(parts) if size and status == 0 else _stopped(status, request["seconds"])
+                imported = _IMPORTED.get(os.waitstatus_to_exitcode(status))
+                if size and imported is not None:
+                    return b"".join(parts), imported
+                return _stopped(status, request["seconds"]), ""
             time.sleep(0.001)
-        return _stopped(signal.SIGXCPU, request["seconds"])
+        return _stopped(signal.SIGXCPU, request["seconds"]), ""
     finally:
         os.close(receiving)
         if child:
@@ -131,7 +140,7 @@ def _stopped(status: int, seconds: float) -> dict[str, Any]:
 
 
 def _read_and_exit(request: dict[str, Any], data: bytes, sending: int) -> NoReturn:
-    status = 1
+    status, before = 1, set(sys.modules)
     try:
         os.setsid()
         seconds = int(request["seconds"]) + 1
@@ -145,7 +154,9 @@ def _read_and_exit(request: dict[str, Any], data: bytes, sending: int) -> NoRetu
             resource.setrlimit(which, (limit, limit))
         with os.fdopen(sending, "wb") as sink:
             sink.write(orjson.dumps(_answer(request, data)))
-        status = 0
+        status = next(
+            (code for code, module in _IMPORTED.items() if module in sys.modules.keys() - before), 0
+        )
     finally:
         os._exit(status)  # never return into the server's loop
 

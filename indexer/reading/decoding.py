@@ -3,8 +3,6 @@
 import codecs
 import re
 
-from charset_normalizer import from_bytes
-
 from indexer.errors import UnsupportedFormat
 
 SUPPORTED = (
@@ -60,6 +58,8 @@ def _encoding(data: bytes) -> str:
         name = declared[1].decode("ascii").lower()
         if name not in ("utf-8", "utf8") and _decodes(data, name):
             return name
+    from charset_normalizer import from_bytes  # here: most text is UTF-8
+
     best = from_bytes(sample).best()
     return best.encoding if best else "utf-8"
 

@@ -2,45 +2,38 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 
 from indexer.errors import NoText, Unreadable, UnsupportedFormat
 from indexer.reading.archives import member, open_archive
-from indexer.reading.book import read_epub
 from indexer.reading.decoding import decode
-from indexer.reading.mail import read_mail, read_mbox
-from indexer.reading.markup import read_xml
-from indexer.reading.office import read_docx
-from indexer.reading.opendocument import read_odf
 from indexer.reading.outline import outlined, title
-from indexer.reading.pdf import read_pdf
-from indexer.reading.rtf import read_rtf
-from indexer.reading.sheets import read_workbook
-from indexer.reading.slides import read_pptx
 from indexer.reading.sniffing import container, contradiction, flavour
 from indexer.reading.table import read_csv, read_json, read_jsonl
-from indexer.reading.web import read_html
-from indexer.reading.word97 import read_doc
 from indexer.records import Document, Reading, Section
 
 _DEEPEST = 2  # a file in an archive in a message, no further
 
-_READERS: dict[str, Callable[[bytes], Reading]] = {
-    "pdf": read_pdf,
-    "doc": read_doc,
-    "docx": read_docx,
-    "pptx": read_pptx,
-    "xlsx": lambda data: read_workbook(data, "xlsx"),
-    "xls": lambda data: read_workbook(data, "xls"),
-    "ods": lambda data: read_workbook(data, "ods"),
-    "odt": lambda data: read_odf(data, "odt"),
-    "odp": lambda data: read_odf(data, "odp"),
-    "epub": read_epub,
-    "rtf": read_rtf,
-    "xml": read_xml,
-    "csv": read_csv,
-    "json": read_json,
-    "html": lambda data: Reading((read_html(data),)),
+_READERS: dict[str, tuple[str, str]] = {  # module and function, imported when a first one of its kind comes
+    "pdf": ("pdf", "read_pdf"),
+    "doc": ("word97", "read_doc"),
+    "docx": ("office", "read_docx"),
+    "pptx": ("slides", "read_pptx"),
+    "xlsx": ("sheets", "read_workbook"),
+    "xls": ("sheets", "read_workbook"),
+    "ods": ("sheets", "read_workbook"),
+    "odt": ("opendocument", "read_odf"),
+    "odp": ("opendocument", "read_odf"),
+    "epub": ("book", "read_epub"),
+    "rtf": ("rtf", "read_rtf"),
+    "xml": ("markup", "read_xml"),
+    "html": ("web", "read_html"),
+    "mail": ("mail", "read_mail"),
+    "mbox": ("mail", "read_mbox"),
 }
+_TOLD = ("read_workbook", "read_odf")  # which kind it is
+_HANDING = ("read_mail", "read_mbox")  # what is attached on to `read`
+MODULES = (*sorted({f"indexer.reading.{module}" for module, _ in _READERS.values()}), "charset_normalizer")
 
 
 def read(data: bytes, name: str, first_line: int = 1) -> Reading:
@@ -74,13 +67,17 @@ def _handed(data: bytes, text: str, kind: str, name: str, first_line: int, depth
         return _read(part, part_name, 1, depth + 1)
 
     if kind in _READERS:
-        return _READERS[kind](data)
+        module, name = _READERS[kind]
+        reader = getattr(import_module(f"indexer.reading.{module}"), name)
+        more = (kind,) if name in _TOLD else (inner,) if name in _HANDING else ()
+        found: Reading | Document = reader(data, *more)
+        return Reading((found,)) if isinstance(found, Document) else found
+    if kind == "csv":
+        return read_csv(data)
+    if kind == "json":
+        return read_json(data)
     if kind == "jsonl":
         return read_jsonl(data, first_line)
-    if kind == "mail":
-        return read_mail(data, inner)
-    if kind == "mbox":
-        return read_mbox(data, inner)
     if kind == "zip":
         return _members(data, inner)
     sections = outlined(text) if kind == "markdown" else (Section(text),)

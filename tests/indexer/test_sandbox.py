@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,15 @@ def test_documents_come_back_as_they_were_read(sandbox):
     reading = sandbox(pdf("one", "two"), "x.pdf")
     assert [section.page for section in reading.documents[0].sections] == [1, 2]
     assert sandbox(docx("three"), "x.docx").documents[0].text == "three\n"
+
+
+def test_a_reader_is_imported_for_its_first_document_and_then_kept(sandbox):
+    sandbox(b"warm up", "a.txt")
+    server = Path(f"/proc/{sandbox._servers[0].process.pid}/maps")
+    assert "pdfium" not in server.read_text()
+    sandbox(pdf("one"), "x.pdf")
+    sandbox(b"and on", "b.txt")  # asked for after the import
+    assert "pdfium" in server.read_text()
 
 
 def test_refusals_come_back_as_their_class(sandbox):
