@@ -12,14 +12,13 @@ against its reference.
 """
 
 import asyncio
-import itertools
 import json
 import os
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ import numpy as np
 
 from bench.adapter_folders import write_folders
 from bench.desk import TIE, Desk, Said, same
+from bench.gaps import Gaps
 from bench.servers import fewshot_server
 from server.models import locate
 from server.settings import load_settings
@@ -46,6 +46,9 @@ STAYING = ("lora-0", "lora-1", "lora-2", "soft-0", "soft-1", "soft-2", "prefix-0
 OPERATORS = 5  # each moves an alias of its own between two versions
 START_SECONDS = 900.0  # with LoRA on a busy machine
 WARM = 10  # warm requests that are timed
+QUIET, PAUSE = 1.0, 0.2  # seconds of nothing; after a request
+PHASES = ("quiet", "asking", "loading")
+LOAD_SECONDS = "fewshot_adapter_load_seconds"
 KNOBS = {
     "FEWSHOT_ENGINE_CONTEXT": "512",
     "FEWSHOT_ENGINE_MAX_LORAS": "8",
@@ -115,29 +118,56 @@ async def time_loads(desk: Desk, turning: Sequence[str]) -> dict[str, Any]:
     half = len(turning) // 2 or 1
     warm = await _warm(desk, turning[0])
     lone = await _loaded(desk, turning[:half], warm)
-    quiet, _ = await _gaps(desk, lambda: asyncio.sleep(10))
-    asking, warm_beside = await _gaps(desk, lambda: _warm(desk, turning[0]))
-    loading, beside = await _gaps(desk, lambda: _loaded(desk, turning[half:] or turning, warm_beside))
-    p99 = {
-        name: 1e3 * float(np.percentile(gaps, 99))
-        for name, gaps in (("quiet", quiet), ("asking", asking), ("loading", loading))
-    }
+    beside, gaps, warm_beside = await _beside(desk, turning[0], turning[half:] or turning)
+    p99 = {phase: 1e3 * float(np.percentile(gaps.all(phase), 99)) for phase in PHASES}
     return {
         "warm_milliseconds": 1e3 * warm,
         **{f"load_{name}": value for name, value in lone.items()},
         "warm_beside_streams_milliseconds": 1e3 * warm_beside,
         **{f"load_beside_streams_{name}": value for name, value in beside.items()},
-        "gaps_p50_quiet_milliseconds": 1e3 * float(np.median(quiet)),
-        **{f"gaps_p99_{name}_milliseconds": value for name, value in p99.items()},
+        "gaps_p50_quiet_milliseconds": 1e3 * float(np.median(gaps.all("quiet"))),
+        **{f"gaps_p99_{phase}_milliseconds": value for phase, value in p99.items()},
         "gaps_p99_ratio": p99["loading"] / p99["quiet"],
         "gaps_p99_ratio_of_mere_requests": p99["asking"] / p99["quiet"],
+        "gaps_p99_ratio_to_mere_requests": p99["loading"] / p99["asking"],
+        **{f"gaps_longest_{phase}_milliseconds_p50": 1e3 * gaps.longest(phase) for phase in PHASES},
+        "gaps_longest_until_loaded_milliseconds_p50": 1e3 * gaps.longest("posting"),
     }
 
 
-async def _first(desk: Desk, reference: str) -> float:
+async def _beside(desk: Desk, other: str, turning: Sequence[str]) -> tuple[dict[str, float], Gaps, float]:
+    """Beside two streams, in turn: nothing, a request, a load with its first request.
+
+    All requests are equally long and find nothing in the cache, as the first one of a version never does; and
+    all phases of a turn meet the same noise of the machine. `other` stays loaded to be asked.
+    """
+    async with Gaps.of(desk, PROMPTS[:2]) as gaps:
+        warm = await _warm(desk, other)
+        await desk.post(f"adapters/{other}/load")
+        before, added = await desk.metrics(LOAD_SECONDS), []
+        for number, reference in enumerate(turning):
+            with gaps.phase("quiet"):
+                await asyncio.sleep(QUIET)
+            with gaps.phase("asking"):
+                await _first(desk, other, f"{number:03d} {PROMPTS[0]}")
+                await asyncio.sleep(PAUSE)
+            with gaps.phase("loading"):
+                began = time.perf_counter()
+                with gaps.phase("posting"):
+                    await desk.post(f"adapters/{reference}/load")
+                loaded = time.perf_counter() - began
+                first = await _first(desk, reference, f"{number:03d} {PROMPTS[0]}")
+                added.append(1e3 * (loaded + first - warm))
+                await asyncio.sleep(PAUSE)
+            await desk.post(f"adapters/{reference}/unload")
+        await desk.post(f"adapters/{other}/unload")
+    return await _added(desk, added, before), gaps, warm
+
+
+async def _first(desk: Desk, reference: str, prompt: str = PROMPTS[0]) -> float:
     """Seconds to the first token."""
     began = time.perf_counter()
-    return (await desk.stream(reference, PROMPTS[0], 1))[0] - began
+    return (await desk.stream(reference, prompt, 1))[0] - began
 
 
 async def _warm(desk: Desk, reference: str) -> float:
@@ -147,45 +177,36 @@ async def _warm(desk: Desk, reference: str) -> float:
     seconds = []
     for _ in range(WARM):
         seconds.append(await _first(desk, reference))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(PAUSE)
     await desk.post(f"adapters/{reference}/unload")
     return float(np.median(seconds))
 
 
 async def _loaded(desk: Desk, turning: Sequence[str], warm: float) -> dict[str, float]:
     """Load, ask and unload each; what it took beyond `warm` seconds."""
-    added, before = [], await desk.metrics("fewshot_adapter_load_seconds")
+    added, before = [], await desk.metrics(LOAD_SECONDS)
     for reference in turning:
         began = time.perf_counter()
         await desk.post(f"adapters/{reference}/load")
         loaded = time.perf_counter() - began
         added.append(1e3 * (loaded + await _first(desk, reference) - warm))
         await desk.post(f"adapters/{reference}/unload")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(PAUSE)
+    return await _added(desk, added, before)
+
+
+async def _added(desk: Desk, added: Sequence[float], before: Mapping[str, float]) -> dict[str, float]:
     return {
         "milliseconds_p50": float(np.median(added)),
         "milliseconds_p95": float(np.percentile(added, 95)),
+        "milliseconds_worst": float(np.max(added)),
         **await _parts(desk, before),
     }
 
 
-async def _gaps(desk: Desk, work: Callable[[], Awaitable[Any]]) -> tuple[list[float], Any]:
-    """Seconds between the tokens of two other streams while `work` runs; and what it found."""
-    over = asyncio.ensure_future(work())
-    gaps: list[float] = []
-
-    async def listen(prompt: str) -> None:
-        while not over.done():
-            times = await desk.stream(None, prompt, 64)
-            gaps.extend(after - before for before, after in itertools.pairwise(times))
-
-    await asyncio.gather(over, *(listen(prompt) for prompt in PROMPTS[:2]))
-    return gaps, over.result()
-
-
 async def _parts(desk: Desk, began: Mapping[str, float]) -> dict[str, float]:
     """Mean milliseconds of each part of the loads since `began`, by the server's own clock."""
-    now = await desk.metrics("fewshot_adapter_load_seconds")
+    now = await desk.metrics(LOAD_SECONDS)
     found = {}
     for part in ("files", "engine", "first_token"):
         spent, count = (
