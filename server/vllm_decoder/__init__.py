@@ -8,8 +8,10 @@ adapters      LoRA, soft prompts and prefixes: loaded, held, dropped
 merging       a copy of the model with other weights
 engines       engines beside the first, for such copies
 bottleneck    adapters after the blocks of such an engine
+pacing        how much of a load comes between two steps
 selftest      proof at the start that LoRA requests do not touch others
-worker        what runs inside vLLM's workers; guard and prefix are parts of it
+rehearsal     the first load's kernels, compiled at the start
+worker        what runs inside vLLM's workers; guard, prefix and slices are parts of it
 tokenizer     text → ids through the model's own chat template
 sampling      limits → vLLM's SamplingParams
 tool_parsing  answers → the functions they call, by vLLM's own parsers

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from server.vllm_decoder.pacing import LoraLoading
+from server.vllm_decoder.rehearsal import rehearse
+
 TOKENS = 4
 TOP = 8  # candidates of a step that are looked at
 # Of a log-probability. The fault gives another adapter's distribution, in which the token is far down or not
@@ -30,8 +33,10 @@ class LoraBroken(Exception):
 async def prove_lora(engine: Any, model: Path, slots: int) -> float:
     """Seconds of a step of one request. Raises LoraBroken. The engine holds no adapter before and after."""
     from vllm.lora.request import LoRARequest
+    from vllm.platforms import current_platform
 
     shapes = _attention_shapes(model)
+    loading = LoraLoading(engine, 0.0)  # as every later load
     sixteen_bits = engine.model_config.dtype.itemsize == 2
     tolerance = TOLERANCE_SIXTEEN_BITS if sixteen_bits else TOLERANCE
     with tempfile.TemporaryDirectory(prefix="fewshot-selftest-") as folder:
@@ -43,9 +48,11 @@ async def prove_lora(engine: Any, model: Path, slots: int) -> float:
         base = await _say(engine, None, "alone")
         try:
             for request in requests:
-                await engine.add_lora(request)
+                await loading.load(request.lora_int_id, request.lora_name, request.lora_path)
             alone = [await _say(engine, request, "alone") for request in requests]
             beside = await asyncio.gather(*(_say(engine, one, "beside") for one in (*requests, None)))
+            if not current_platform.is_cpu():
+                await rehearse(engine, requests[0])
         finally:
             for request in requests:
                 await engine.remove_lora(request.lora_int_id)

@@ -12,6 +12,7 @@ from server.errors import AdapterInUse, EngineUnavailable, InvalidValue
 from server.loadables import Loadable
 from server.records import Limits
 from server.vllm_decoder import EngineOptions, VllmDecoder
+from server.vllm_decoder.rehearsal import rehearse
 from tests.server.adapters.reference import greedy, hf_answers, length_of, make_adapter, write_llama
 from training import bottlenecks
 
@@ -157,6 +158,8 @@ async def served(decoder, adapters, wanted):
         for (name, number), said in zip(asked, answers, strict=True):
             check(wanted, name, number, said)
 
+    await rehearse(decoder.engine, host.held("lora0").lora)
+    assert not decoder.engine.output_processor.has_unfinished_requests()
     for round_ in range(3):  # the later ones out of the prefix cache; three LoRAs turn on two slots
         await everybody(round_)
     with pytest.raises(AdapterInUse, match="live_loras"):
