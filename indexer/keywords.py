@@ -9,16 +9,15 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import neg
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 import tantivy
-from numpy.typing import NDArray
 
 from indexer.errors import StoreDamaged
 from indexer.records import Ranked
+from indexer.scored import Scored, among, best, least
 from indexer.seams import Ids
 from indexer.words import SCRIPTS, words
 
@@ -27,6 +26,7 @@ NONE = np.empty(0, dtype=np.int64)
 MOST_TERMS = 256  # of a query; the rarest are kept
 REMEMBERED = 50_000  # words whose stem, and terms whose weight in an index, is kept
 _HEAP_BYTES = 32_000_000
+_SOME = 16  # hits that any index is asked for at least
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
 _FIELD, _FIELD_0_1_0 = "stems", "terms"
@@ -51,11 +51,7 @@ _ENGLISH = _stemmer("english")
 _STEMMERS = {language: _stemmer(language) for language in SCRIPTS}
 
 
-class Scored(NamedTuple):
-    """Parallel scores and ids of one index, best first."""
-
-    scores: Sequence[float]
-    ids: Sequence[int]
+Hit = tuple[float, tantivy.DocAddress]
 
 
 class Rarity(NamedTuple):
@@ -141,14 +137,9 @@ class TantivyKeywords:
 
     def scores(self, weights: dict[str, float], top: int, hidden: Ids, allowed: Ids | None) -> Scored:
         """The best `top` visible texts; weights multiply tantivy's own BM25. Both id lists are sorted."""
-        schema, field = _SCHEMAS[self.field], self.field
-        clauses = [
-            (tantivy.Occur.Should, _boosted(tantivy.Query.term_query(schema, field, term, "freq"), weight))
-            for term, weight in weights.items()
-        ]
-        query = tantivy.Query.boolean_query(clauses)
+        query = self._query(weights)
         if allowed is not None and _are_few(allowed, top, self.size):
-            named = tantivy.Query.term_set_query(schema, "id", allowed.tolist())
+            named = tantivy.Query.term_set_query(_SCHEMAS[self.field], "id", allowed.tolist())
             query = tantivy.Query.boolean_query(
                 [
                     (tantivy.Occur.Must, query),
@@ -159,19 +150,38 @@ class TantivyKeywords:
         wanted = top
         while True:
             hits = self._searcher.search(query, wanted, count=False).hits
-            scores: list[float] = [score for score, _ in hits]
-            found = self._searcher.fast_field_values("id", [address for _, address in hits])
-            ids = cast(list[int], found)  # every text has one
+            scores, ids = self.named(hits)
             if not len(hidden) and allowed is None:
                 return Scored(scores, ids)
             rows = np.array(ids, dtype=np.int64)
-            kept = ~_among(rows, hidden)
+            kept = ~among(rows, hidden)
             if allowed is not None:
-                kept &= _among(rows, allowed)
+                kept &= among(rows, allowed)
             if np.count_nonzero(kept) >= top or len(hits) < wanted:
                 at = np.flatnonzero(kept)[:top].tolist()
                 return Scored([scores[place] for place in at], [ids[place] for place in at])
             wanted *= 4  # others took the places: look deeper
+
+    def hits(self, weights: dict[str, float], top: int) -> list[Hit]:
+        """The best `top` texts, in tantivy's own words."""
+        return cast(list[Hit], self._searcher.search(self._query(weights), top, count=False).hits)
+
+    def named(self, hits: Sequence[Hit]) -> Scored:
+        """The same by their ids."""
+        found = self._searcher.fast_field_values("id", [address for _, address in hits])
+        return Scored([score for score, _ in hits], cast(list[int], found))  # every text has one
+
+    def _query(self, weights: dict[str, float]) -> tantivy.Query:
+        schema, field = _SCHEMAS[self.field], self.field
+        return tantivy.Query.boolean_query(
+            [
+                (
+                    tantivy.Occur.Should,
+                    _boosted(tantivy.Query.term_query(schema, field, term, "freq"), weight),
+                )
+                for term, weight in weights.items()
+            ]
+        )
 
     def _commit(self, writer: tantivy.IndexWriter) -> None:
         writer.commit()
@@ -214,7 +224,7 @@ def match(
     if len(wanted) > MOST_TERMS:
         rarest = sorted(wanted, key=lambda term: (rarity[term].texts, term))[:MOST_TERMS]
         wanted = Counter({term: wanted[term] for term in rarest})
-    found: list[Scored] = []
+    asked: list[tuple[TantivyKeywords, dict[str, float]]] = []
     for segment, names, here in zip(segments, spelled, local, strict=True):
         boosts = {
             names[term]: count * (rarity[term].idf / here[term].idf)
@@ -222,9 +232,30 @@ def match(
             if here[term].texts
         }
         if boosts:
-            found.append(segment.scores(boosts, top, hidden, allowed))
+            asked.append((segment, boosts))
+    if len(hidden) or allowed is not None:
+        found = [segment.scores(boosts, top, hidden, allowed) for segment, boosts in asked]
+    else:
+        found = _fairly(asked, top)
     most = _SATURATION * sum(count * rarity[term].idf for term, count in wanted.items())
-    return _best(found, top), most
+    return best(found, top), most
+
+
+def _fairly(asked: Sequence[tuple[TantivyKeywords, dict[str, float]]], top: int) -> list[Scored]:
+    """`scores` of each index, less what is not among the best `top` of all.
+
+    Each is asked for twice its share of them at first: to hand hits over costs more than to find them.
+    """
+    texts = sum(segment.size for segment, _ in asked)
+    limits = [min(top, _SOME + 2 * top * segment.size // texts) for segment, _ in asked]
+    found = [segment.hits(boosts, most) for (segment, boosts), most in zip(asked, limits, strict=True)]
+    floor = least(found, top)
+    for at, ((segment, boosts), most) in enumerate(zip(asked, limits, strict=True)):
+        if most < top and len(found[at]) == most and found[at][-1][0] >= floor:  # it may have more of them
+            found[at] = segment.hits(boosts, top)
+    floor = least(found, top)
+    kept = [[hit for hit in hits if hit[0] >= floor] for hits in found]
+    return [segment.named(hits) for (segment, _), hits in zip(asked, kept, strict=True) if hits]
 
 
 def _together(local: Sequence[Mapping[str, Rarity]], total: int) -> dict[str, Rarity]:
@@ -241,25 +272,6 @@ def _opened(folder: Path) -> tuple[tantivy.Index, str]:
         return tantivy.Index(_SCHEMAS[_FIELD_0_1_0], path=str(folder)), _FIELD_0_1_0
 
 
-def _best(found: Sequence[Scored], top: int) -> Ranked:
-    """The highest scores, equal ones by id."""
-    if not found:
-        return Ranked((), ())
-    if len(found) == 1:  # it is in order, but for equal scores
-        scores, ids = found[0]
-        if len(set(scores)) < len(scores):
-            pairs = sorted(zip(map(neg, scores), ids, strict=True))
-            scores, ids = [-score for score, _ in pairs], [row for _, row in pairs]
-        return Ranked(tuple(ids), tuple(scores))
-    every = np.array([score for one in found for score in one.scores], dtype=np.float64)
-    rows = np.array([row for one in found for row in one.ids], dtype=np.int64)
-    if len(every) > top:  # before the slower sort by two keys
-        among = every >= np.partition(every, len(every) - top)[len(every) - top]
-        every, rows = every[among], rows[among]
-    order = np.lexsort((rows, -every))[:top]
-    return Ranked(tuple(rows[order].tolist()), tuple(every[order].tolist()))
-
-
 def _boosted(query: tantivy.Query, weight: float) -> tantivy.Query:
     return query if weight == 1.0 else tantivy.Query.boost_query(query, weight)
 
@@ -271,14 +283,6 @@ def _are_few(allowed: Ids, top: int, size: int) -> bool:
     with a share s of the texts allowed, top / s of them are.
     """
     return 10 * len(allowed) ** 2 <= top * size
-
-
-def _among(rows: Ids, some: Ids) -> NDArray[np.bool_]:
-    """Which rows are in the sorted `some`."""
-    if not len(some):
-        return np.zeros(len(rows), dtype=np.bool_)
-    at = np.minimum(np.searchsorted(some, rows), len(some) - 1)
-    return np.asarray(some[at] == rows)
 
 
 def _idf(texts: int, frequency: int) -> float:

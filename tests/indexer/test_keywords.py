@@ -42,6 +42,25 @@ def test_a_term_is_as_rare_as_it_is_in_all_segments_together(tmp_path):
     assert match([few, many], "often seldom", 2)[0].ids[0] == 2
 
 
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory) -> list[TantivyKeywords]:
+    """Three indexes; the smallest but one has the best texts."""
+    made, first = [], 1
+    for many, often in ((400, 1), (40, 30), (5, 3)):
+        made.append(TantivyKeywords(tmp_path_factory.mktemp("uneven")))
+        texts = ["duck " * (1 + at % often) + "pond water " * (at % 7) for at in range(many)]
+        made[-1].add(np.arange(first, first + many), texts)
+        first += many
+    return made
+
+
+@pytest.mark.parametrize("top", [1, 20, 39, 60, 200, 600])
+@pytest.mark.parametrize("question", ["duck", "pond", "duck pond water"])
+def test_an_index_with_more_than_its_share_of_the_best_gives_them_all(uneven, question, top):
+    expected = match(uneven, question, top, allowed=np.arange(1, 446))  # all of them, by the way of filters
+    assert match(uneven, question, top) == expected
+
+
 def test_removed_and_hidden_texts_are_not_found_and_take_no_place(tmp_path):
     index = TantivyKeywords(tmp_path / "k")
     index.add(IDS, TEXTS)
