@@ -1,6 +1,5 @@
 """The FastAPI application: lifespan, routers, error handlers; nothing else."""
 
-import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +21,7 @@ from server.corpora import Corpora
 from server.deciding import Desk
 from server.errors import QueueFull
 from server.feedback import Feedback
+from server.ids import drawn
 from server.metrics import Metrics
 from server.network_settings import STALLED_SECONDS
 from server.observing import Observer, Request
@@ -202,7 +202,7 @@ class Accounting:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req_{secrets.token_hex(16)}"
+        request_id = f"req_{drawn().hex()}"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 499  # unless an answer starts
         turn: str | None = None

@@ -8,36 +8,27 @@ never wait for a disk on the event loop, and a row that was awaited is on disk.
 import asyncio
 import hashlib
 import hmac
-import logging
-import queue
 import sys
-import threading
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Engine, Table, func, insert, or_, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, Table, func, or_, select
 from ulid import ULID
 
-from indexer.database import is_full, writing
 from server.forgetting import erase_texts
 from server.journal_text import as_json, flat, spoken
+from server.journal_writer import Writer
 from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
 from server.schema import exposures, open_schema, plans, replies
 
-log = logging.getLogger("fewshot.journal")
-
-Done = Callable[[Exception | None], object]  # called from the writer's thread
-Row = tuple[Table | None, dict[str, Any], Done | None]
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
-GROUP = 512  # rows a transaction
-ATTEMPTS = 6  # of a transaction that others hold up, each as long as the database waits for a lock
 PREFIXES = ("chatcmpl-", "cmpl-", "resp_", "clsf-")  # of turns
 LONGEST_SECONDS = 3600.0  # no turn is older than that when it ends
 NOTED = ("client_request_id", "idempotency_key", "retry_count", "trace")  # of a turn's headers
@@ -54,10 +45,12 @@ class Journal:
         self._engine = engine
         self._secret = secret
         self._keep_text = keep == "text"
-        self._rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
-        self._writer.start()
-        self.dropped = 0  # rows that could not be written
+        self._writer = Writer(engine)
+
+    @property
+    def dropped(self) -> int:
+        """Rows that could not be written."""
+        return self._writer.dropped
 
     def expose(self, turn: Turn, met: Meeting = NOBODY) -> "asyncio.Future[None]":
         """Queue the exposure; await the result before the first byte leaves.
@@ -83,7 +76,7 @@ class Journal:
             **dict.fromkeys(NOTED),
             **turn.noted,
         }
-        self._rows.put((exposures, row, lambda problem: _settle(done, problem)))
+        self._writer.now(exposures, row, lambda problem: _settle(done, problem))
         return done
 
     def plan(self, plan: Plan) -> None:
@@ -163,6 +156,7 @@ class Journal:
 
     def find(self, turn_id: str, *, tenant: str | None = None) -> Mapping[str, Any] | None:
         """The three rows of a turn as one mapping, or None; of any tenant where none is named. Blocking."""
+        self.wait()
         with self._engine.connect() as connection:
             found: dict[str, Any] = {}
             owner = select(exposures.c.tenant).where(exposures.c.turn == turn_id)
@@ -201,55 +195,18 @@ class Journal:
 
     def wait(self) -> None:
         """Block until everything queued so far is written."""
-        written = threading.Event()
-        self._rows.put((None, {}, lambda _: written.set()))
-        written.wait()
+        self._writer.wait()
 
     def close(self) -> None:
         """Write what is queued, then stop."""
-        self._rows.put(None)
-        self._writer.join()
+        self._writer.close()
         self._engine.dispose()
 
     def _put(self, table: Table, **row: Any) -> None:
-        self._rows.put((table, {"at": time.time(), **row}, None))
+        self._writer.soon(table, {"at": time.time(), **row})
 
     def _keeps(self, turn: Turn) -> bool:
         return self._keep_text and turn.keep_text
-
-    def _write(self) -> None:
-        stopping = False
-        while not stopping:
-            group = [self._rows.get()]
-            while len(group) < GROUP and not self._rows.empty():
-                group.append(self._rows.get())
-            stopping = None in group
-            rows = [row for row in group if row is not None]
-            for row, problem in zip(rows, self._committed(rows), strict=True):
-                if row[2] is not None:
-                    row[2](problem)
-
-    def _committed(self, rows: Sequence[Row]) -> list[Exception | None]:
-        """Commit the rows together; where that fails, each by itself, so that one spoils no other."""
-        for attempt in range(ATTEMPTS):
-            try:
-                with writing(self._engine) as connection:
-                    for table, values, _ in rows:
-                        if table is not None:
-                            connection.execute(insert(table), values)
-                return [None] * len(rows)
-            except Exception as caught:  # whatever it is, waiters must hear of it and the thread must live
-                problem = caught
-                busy = isinstance(caught, OperationalError) and "locked" in str(caught.orig)
-                if not busy or attempt == ATTEMPTS - 1:
-                    break
-                log.warning("journal: others keep it busy; trying again")
-        if len(rows) > 1 and not busy:
-            return [self._committed([row])[0] for row in rows]
-        self.dropped += len(rows)
-        log.error("journal: %d rows not written: %s", len(rows), type(problem).__name__)
-        # A full disk is no reason not to answer: docs/decisions/0158-server-full-disk.md
-        return [None if is_full(problem) else problem] * len(rows)
 
 
 def _options(plan: Plan) -> dict[str, Any]:
@@ -271,7 +228,14 @@ def _options(plan: Plan) -> dict[str, Any]:
 
 def unit_key(secret: bytes, tenant: str, unit: str) -> str:
     """A unit as the journal writes it: nobody is named, and one name of two tenants is two units."""
-    return hmac.digest(secret, f"unit:{tenant}:{unit}".encode(), "sha256").hex()
+    keyed = _keyed(secret).copy()  # hmac.digest would let go of the interpreter, which others then hold
+    keyed.update(f"unit:{tenant}:{unit}".encode())
+    return keyed.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    return hmac.new(secret, digestmod="sha256")
 
 
 def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:

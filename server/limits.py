@@ -2,6 +2,7 @@
 
 import hmac
 import random
+from functools import lru_cache
 from typing import TypeVar
 
 from prompts.budget import completion_room
@@ -52,6 +53,7 @@ def decide_limits(
     )
 
 
+@lru_cache(maxsize=4096)
 def salt_of(secret: bytes, tenant: str) -> str:
     """Keeps tenants out of each other's prefix cache, whose hits would show in the timing."""
     return hmac.digest(secret, f"salt:{tenant}".encode(), "sha256").hex() if secret else ""

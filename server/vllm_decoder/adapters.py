@@ -197,11 +197,13 @@ def inputs_of(prompt: Sequence[int], salt: str, held: Held | None) -> dict[str, 
 
     Rows and prefixes go by ids that others may have had before, so the version is part of the salt, always.
     """
+    from vllm.inputs import tokens_input  # as vLLM's renderer would make it, on a thread of its own
+
     ids = held.ids if held else ()
-    inputs: dict[str, Any] = {"prompt_token_ids": [*ids, *prompt]}
     if held and ids:
         salt = f"{salt}.{held.adapter.reference}"
-    return inputs | ({"cache_salt": salt} if salt else {})
+    inputs: dict[str, Any] = dict(tokens_input([*ids, *prompt], cache_salt=salt or None))
+    return inputs
 
 
 def _check_cache(config: Any) -> None:
