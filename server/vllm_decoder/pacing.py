@@ -5,8 +5,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-SHARE = 0.2  # of a step
-SHORTEST, LONGEST = 5e-4, 0.02  # seconds; a step that decodes a long prompt is no measure
+SHARE = 0.25  # of a step
+SHORTEST, LONGEST = 5e-4, 0.025  # seconds; a step that decodes a long prompt is no measure
 NOBODY_WAITS = 0.05  # seconds, when no request runs: one that comes now waits for no more
 
 
@@ -14,10 +14,12 @@ class LoraLoading:
     """Loads LoRAs into `engine`, one at a time: several at once would each take their share of every step.
 
     `step_seconds` is what a step of one request takes; what is seen while loading beside others corrects it.
+    `patience` in seconds is for an engine that does not answer when a load is given up.
     """
 
-    def __init__(self, engine: Any, step_seconds: float) -> None:
+    def __init__(self, engine: Any, step_seconds: float, patience: float = 5.0) -> None:
         self._engine = engine
+        self._patience = patience
         self._step = step_seconds
         self._one = asyncio.Lock()
 
@@ -30,7 +32,8 @@ class LoraLoading:
                     begun = True
             except BaseException:
                 with suppress(Exception):  # an engine that has died holds nothing
-                    await self._engine.collective_rpc("drop_lora", args=(number,))
+                    async with asyncio.timeout(self._patience):
+                        await self._engine.collective_rpc("drop_lora", args=(number,))
                 raise
 
     async def _slice(self, number: int, name: str, folder: str, *, begun: bool) -> bool:

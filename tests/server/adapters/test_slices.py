@@ -241,3 +241,18 @@ def test_loads_go_one_by_one_and_one_that_is_given_up_leaves_nothing(manager, fo
     assert manager.list_adapters() == {2}
     assert engine.worker.loras_coming == {}
     assert sorted(manager._adapter_manager.lora_index_to_id, key=str) == [2, None]
+
+
+def test_a_load_that_is_given_up_does_not_wait_for_an_engine_that_hangs():
+    class Hung:
+        output_processor = SimpleNamespace(has_unfinished_requests=lambda: True)
+
+        async def collective_rpc(self, method, args):
+            await asyncio.Event().wait()
+
+    async def run():
+        loading = LoraLoading(Hung(), step_seconds=0.0, patience=0.01)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loading.load(1, "x", "/nowhere"), 0.01)
+
+    asyncio.run(run())
