@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+TEST_JOBS ?= 2
 
 .PHONY: help setup setup-dev demo loop serve test test-slow check audit docs lock bench gpu-test bench-gpu clean
 
@@ -26,7 +27,7 @@ serve: setup     ## Serve on http://127.0.0.1:8000/v1
 
 test: setup-dev  ## Run the tests, real vLLM on the CPU included
 	@$(BIN)/fewshot models fetch
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 test-slow: setup-dev  ## Run the tests that take minutes
 	@$(BIN)/fewshot models fetch

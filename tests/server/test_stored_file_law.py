@@ -166,7 +166,7 @@ def folders(tmp_path):
     return fresh
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs)
 def test_the_stores_hold_what_was_put_in_and_not_taken_out(serve, folders, program):
     obey(serve, folders(), program)
