@@ -116,7 +116,7 @@ async def measure(rows: int, count: int, real: Path | None, say: Callable[[str],
             curves=[_curve(rounds, found, kind, raw) for kind in LADDER for raw in ("", " raw")],
         ),
         notes=(
-            *(f"{name}: the walk would meet half of the rows, so ours looks at all." for name in sorted(scanned)),
+            *(f"{name}: a walk would meet half of the rows: ours looks at all." for name in sorted(scanned)),
             f"Filter: {SHARE:.0%} of the rows are allowed; dead: {DEAD:.0%} are deleted.",
             "Questions come from other vectors than the rows.",
         ),
