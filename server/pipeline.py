@@ -30,6 +30,7 @@ from server.grounding import policy_of, said_instead
 from server.journal import Journal
 from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
+from server.pacing import Pacing
 from server.profile import ModelProfile
 from server.recipes import Meeting, Recipe
 from server.records import Grounding, Plan, Query, Rewrite, Turn
@@ -55,6 +56,7 @@ class Parts:
     journal: Journal
     admission: Admission
     coalescing: Coalescing | None = None  # of tokens under load; None: each as it comes
+    pacing: Pacing = field(default_factory=Pacing)
     metrics: Metrics = field(default_factory=Metrics)
     experiments: Experiments = field(default_factory=Experiments)
     adapters: AdapterNames = field(default_factory=BaseOnly)

@@ -55,11 +55,12 @@ async def generate(
 
 
 async def read_asked(request: Request) -> bytes:
-    """The JSON body, which may be asked for again."""
+    """The JSON body, which may be asked for again; at first, when it is this request's turn to begin."""
     body: bytes | None = getattr(request.state, "asked", None)
     if body is None:
         body = await read_json_bytes(request, request.state.options.body_bytes)
         request.state.asked = body
+        await request.state.parts.pacing.begin()
     return body
 
 
