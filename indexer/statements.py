@@ -5,6 +5,7 @@ interpreter away at every row: beside an embedding or a busy event loop, each of
 rows of a statement are one value, made by SQLite itself; PostgreSQL's driver has them all at once anyway.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,8 +73,10 @@ class Statement:
             cursor.execute(known.text, parameters)
             found = cursor.fetchall()
             cursor.close()
-        except errors as problem:
+        except BaseException as problem:
             raw.invalidate(problem)  # whatever is wrong with it, the next one gets another
+            if not isinstance(problem, errors):
+                raise
             raise sa.exc.DBAPIError.instance(
                 known.text, parameters, problem, errors, dialect=engine.dialect
             ) from problem
@@ -118,7 +121,10 @@ def _in_one_value(query: sa.Select[Any]) -> Compiled:
 
 
 def _as_json(values: Sequence[object]) -> str:
-    return orjson.dumps(list(values)).decode()
+    try:
+        return orjson.dumps(list(values)).decode()
+    except TypeError:  # half a character in a name: nothing has such a name
+        return json.dumps(list(values))
 
 
 def _constants(compiled: sa.Compiled) -> Mapping[str, object]:

@@ -73,6 +73,10 @@ def test_a_failed_read_is_sqlalchemys_error_and_the_next_one_works(engine):
     assert statement.rows(engine, ids=[1]) == []
 
 
+def test_half_a_character_is_the_name_of_nothing(engine):
+    assert Statement(SOME.where(OneOf(TABLE.c.text, "texts"))).rows(engine, texts=["\ud800"]) == []
+
+
 def test_bytes_that_are_no_text_are_damage(engine):
     with writing(engine) as connection:
         connection.execute(TABLE.delete())
