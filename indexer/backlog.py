@@ -72,6 +72,15 @@ class Backlog:
         """Something was attached."""
         self._more.set()
 
+    def waiting(self) -> tuple[int, float]:
+        """Attached files that wait to be read, and for how many seconds the oldest one does."""
+        files = schema.files
+        which = sa.and_(files.c.state == "in_progress", files.c.upload_id.is_not(None))
+        asked = sa.select(sa.func.count(), sa.func.min(files.c.updated_at)).where(which)
+        with self._catalogue.engine.connect() as connection:
+            count, since = connection.execute(asked).one()
+        return int(count), max(0.0, time.time() - since) if count else 0.0
+
     def close(self) -> None:
         """End within seconds: what is being published is whole, the rest waits for the next start."""
         self._closing.set()
@@ -227,7 +236,7 @@ class Quiet:
     def finished(self, name: str) -> None:
         return None
 
-    def published(self, generation: int, documents: int, chunks: int) -> None:
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
         return None
 
 

@@ -53,8 +53,11 @@ class Watch(Protocol):
     def found(self, files: int) -> None: ...
     def embedded(self, chunks: int) -> None: ...
     def finished(self, name: str) -> None: ...
-    def published(self, generation: int, documents: int, chunks: int) -> None:
-        """These documents are durable and searchable now; counts are of this batch."""
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
+        """These documents are durable and searchable now; counts are of this batch.
+
+        `seconds` is how long it took to write and publish them, a merge that was due included.
+        """
         ...
 
 
@@ -134,7 +137,7 @@ class _Desk:
         self._goal = BATCH_CHUNKS
         self._began = time.monotonic()  # to collect the batch
         self._slice = _SLICE
-        self._publishing: tuple[_Batch, Future[int]] | None = None
+        self._publishing: tuple[_Batch, Future[tuple[int, float]]] | None = None
         self._lanes = ThreadPoolExecutor(_LANES, thread_name_prefix="embed")
         self._press = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._documents = self._chunks = self._unchanged = 0
@@ -197,7 +200,9 @@ class _Desk:
         self._publishing = batch, self._press.submit(self._publish, batch, vectors)
         self._began = time.monotonic()
 
-    def _publish(self, batch: _Batch, vectors: Vectors) -> int:
+    def _publish(self, batch: _Batch, vectors: Vectors) -> tuple[int, float]:
+        """The generation, and the seconds it took."""
+        began = time.monotonic()
         texts = [
             indexed(item.document.title, chunk.text, chunk.headings, chunk.lead)
             for item in batch.prepared
@@ -205,7 +210,7 @@ class _Desk:
         ]
         number = publish(self._catalogue, self._store, batch.prepared, vectors, texts, batch.finished)
         merge_when_many(self._catalogue, self._store)
-        return number
+        return number, time.monotonic() - began
 
     def _settle(self, wait: bool = True) -> None:
         """Say what was published; without `wait`, only if it is by now."""
@@ -213,10 +218,10 @@ class _Desk:
             return
         batch, future = self._publishing
         self._publishing = None
-        number = future.result()
+        number, seconds = future.result()
         self._documents += len(batch.prepared)
         self._chunks += batch.chunks
-        self._watch.published(number, len(batch.prepared), batch.chunks)
+        self._watch.published(number, len(batch.prepared), batch.chunks, seconds)
 
     def _embed(self, batch: _Batch) -> Vectors:
         """One row per chunk, embedded in order of length: texts of a length are the cheapest together."""

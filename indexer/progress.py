@@ -52,7 +52,7 @@ class Lines:
     def finished(self, name: str) -> None:
         return None
 
-    def published(self, generation: int, documents: int, chunks: int) -> None:
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
         self._rates.documents += documents
         click.echo(
             f"generation {generation}: {documents} documents, {chunks} chunks published ({self._rates})"
@@ -93,6 +93,6 @@ class Bar:
     def finished(self, name: str) -> None:
         self._progress.advance(self._task)
 
-    def published(self, generation: int, documents: int, chunks: int) -> None:
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
         self._rates.documents += documents
         self._progress.update(self._task, description=str(self._rates))

@@ -41,7 +41,9 @@ class Engine:
         proof_seconds: float = PROOF_SECONDS,
         hang_seconds: float = HANG_SECONDS,
         pause_seconds: float = PAUSE_SECONDS,
+        observe: Callable[[float], object] = lambda seconds: None,
     ) -> None:
+        """`observe` is told the seconds that each probe took to make its token."""
         self._open_decoder = open_decoder
         self._decoder: Decoder | None = None
         self._failure: str | None = None
@@ -49,6 +51,7 @@ class Engine:
         self._proof_seconds = proof_seconds
         self._hang_seconds = hang_seconds
         self._pause_seconds = pause_seconds
+        self._observe = observe
         self._proved_at = -float("inf")
         self._life: asyncio.Task[None] | None = None
         self._waiting: set[Callable[[], object]] = set()  # who is to be told that the engine is lost
@@ -185,11 +188,13 @@ class Engine:
 
     async def _probe(self, decoder: Decoder) -> None:
         """One real token: the first piece is proof enough."""
+        began = time.monotonic()
         prompt = decoder.tokenizer.encode("a") or (0,)
         limits = Limits(max_tokens=1, temperature=0.0)
         async with aclosing(
             decoder.decode(prompt, limits, request_id=f"probe-{time.monotonic_ns()}")
         ) as pieces:
             async for _ in pieces:
+                self._observe(time.monotonic() - began)
                 return
         raise EngineUnavailable("a probe produced no token")

@@ -42,6 +42,12 @@ class Metrics:
             "Times the engine died or hung and was closed, to be started again",
             registry=registry,
         )
+        self.engine_probe_seconds = Histogram(
+            "fewshot_engine_probe_seconds",
+            "A token that the engine was asked for to prove itself, when none was made for anybody else",
+            buckets=DURATIONS,
+            registry=registry,
+        )
         self.in_flight = Gauge("fewshot_requests_in_flight", "Requests not yet answered", registry=registry)
         self.loop_lag_seconds = Histogram(
             "fewshot_event_loop_lag_seconds",
@@ -94,6 +100,12 @@ class Metrics:
             buckets=DURATIONS,
             registry=registry,
         )
+        self.adapter_loads = Counter(
+            "fewshot_adapter_loads",
+            "Loads of adapters: loaded, refused (what was asked cannot be) or failed",
+            ("outcome",),
+            registry=registry,
+        )
         self.adapters_loaded = Gauge(
             "fewshot_adapters_loaded", "Adapters that answer requests", registry=registry
         )
@@ -129,6 +141,18 @@ class Metrics:
         self.publications = Counter(
             "fewshot_publications", "Generations that attached files made", registry=registry
         )
+        self.publish_seconds = Histogram(
+            "fewshot_publish_duration_seconds",
+            "Writing and publishing a generation of attached files",
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self.ingest_queue_depth = Gauge(
+            "fewshot_ingest_queue_depth", "Attached files that wait to be read", registry=registry
+        )
+        self.ingest_oldest_seconds = Gauge(
+            "fewshot_ingest_oldest_seconds", "For how long the oldest of them waits", registry=registry
+        )
 
     def watch(
         self,
@@ -138,6 +162,7 @@ class Metrics:
         ready: Callable[[], float],
         adapters: Callable[[], float],
         journal_dropped: Callable[[], float],
+        unread: Callable[[], tuple[int, float]],
     ) -> None:
         """Read these whenever somebody asks for the metrics, on whichever port."""
         self.queue_depth.set_function(waiting)
@@ -145,6 +170,8 @@ class Metrics:
         self.engine_ready.set_function(ready)
         self.adapters_loaded.set_function(adapters)
         self.journal_dropped.set_function(journal_dropped)
+        self.ingest_queue_depth.set_function(lambda: unread()[0])
+        self.ingest_oldest_seconds.set_function(lambda: unread()[1])
 
     def collect(self) -> Iterator[Metric]:
         """Ours and, unchanged beside them, what vLLM registers in the process (`vllm:*`)."""
@@ -162,8 +189,9 @@ class Metrics:
     def finished(self, name: str) -> None:
         self.ingest_files.inc()
 
-    def published(self, generation: int, documents: int, chunks: int) -> None:
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
         self.publications.inc()
+        self.publish_seconds.observe(seconds)
 
     def searched(self, leg: str, seconds: float) -> None:
         """One leg of a search, from whichever thread it ran on."""

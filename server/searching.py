@@ -19,6 +19,7 @@ from prompts.search.running import SIZES, Found, search, smallest_gain
 from prompts.search.splits import Most, Splits, read_splits
 from prompts.templates import SHIPPED, Library
 from server.asked_model import AskedModel, writer
+from server.decoder_opening import decoder_opener
 from server.errors import ServerError
 from server.models import ModelUnavailable
 from server.pooling import demo_embedder
@@ -101,7 +102,6 @@ def search_wording(
     held-out items, once. OUT gets report.md, search.json, search.png, and where there is a new version its
     file and an experiment at a ramp of 0.05. Nothing is made the default.
     """
-    from server.wiring import decoder_opener  # the whole server: only the search itself needs it
 
     folders = [settings.paths.templates] if settings.paths.templates else []
     chosen = Library.load(*folders).get(template)

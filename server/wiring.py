@@ -1,7 +1,6 @@
 """Settings → open parts: the only place where concrete classes are chosen."""
 
 import logging
-import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -33,6 +32,7 @@ from server.auth import Door
 from server.coalescing import Coalescing
 from server.corpora import Corpora
 from server.deciding import Desk
+from server.decoder_opening import decoder_opener
 from server.demonstrations import with_static
 from server.echo_decoder import ECHO
 from server.embedding_service import EmbeddingService
@@ -53,7 +53,6 @@ from server.quotas import Quotas, Rates
 from server.records import Sampling
 from server.retrieval import IndexRetriever
 from server.routes.bodies import Bodies
-from server.seams import Decoder
 from server.settings import Settings, SettingsRefused
 from server.stored_responses import StoredResponses
 
@@ -97,7 +96,11 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         stack.callback(corpora.close)
         embeddings = EmbeddingService(embedder)
         stack.callback(embeddings.close)
-        engine = Engine(decoder_opener(settings), hang_seconds=settings.engine.hang_seconds)
+        engine = Engine(
+            decoder_opener(settings),
+            hang_seconds=settings.engine.hang_seconds,
+            observe=metrics.engine_probe_seconds.observe,
+        )
         admission = Admission(
             running=server.running or settings.engine.batch,
             queue=server.queue,
@@ -126,6 +129,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             decoder=lambda: engine.decoder,
             up=engine.up,
             observe=lambda part, seconds: metrics.adapter_load_seconds.labels(part).observe(seconds),
+            ended=lambda outcome: metrics.adapter_loads.labels(outcome).inc(),
             taken=settings.aliases,
         )
         engine.when_lost(adapters.forget)
@@ -136,6 +140,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             ready=lambda: engine.state == "ready",
             adapters=lambda: adapters.loaded,
             journal_dropped=lambda: journal.dropped,
+            unread=backlog.waiting,
         )
         parts = Parts(
             engine=engine,
@@ -188,52 +193,6 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
                 metrics_here=settings.loopback,
             ),
         )
-
-
-def decoder_opener(settings: Settings):  # type: ignore[no-untyped-def]
-    """How to open the decoder that the settings name; vLLM is imported only when it is opened."""
-    knobs = settings.engine
-
-    async def echo() -> Decoder:
-        from server.echo_decoder import EchoDecoder
-
-        return EchoDecoder(
-            reply=knobs.echo_reply,
-            tokens=knobs.echo_tokens,
-            first_seconds=knobs.echo_first_seconds,
-            interval_seconds=knobs.echo_interval_seconds,
-            created=int(time.time()),
-            tool_parser=knobs.tool_parser,
-        )
-
-    async def vllm() -> Decoder:
-        from server.vllm_decoder import EngineOptions, VllmDecoder
-
-        return await VllmDecoder.open(
-            EngineOptions(
-                model=locate(knobs.model, settings.paths.cache / "models"),
-                context_tokens=knobs.context,
-                batch=knobs.batch,
-                dtype=knobs.dtype,
-                kv_cache_bytes=knobs.kv_cache_bytes,
-                block_tokens=knobs.block,
-                eager=knobs.eager,
-                gpu_memory_share=knobs.gpu_memory_share,
-                max_loras=knobs.max_loras,
-                max_lora_rank=knobs.max_lora_rank,
-                live_loras=knobs.live_loras,
-                soft_rows=knobs.soft_rows,
-                prefix_rows=knobs.prefix_rows,
-                rows_cache=str(settings.paths.cache / "models-with-rows"),
-                full_models=settings.adapters.full_models,
-                full_kv_cache_bytes=settings.adapters.full_kv_cache_bytes,
-                merged_cache=str(settings.paths.cache / "models-merged"),
-                tool_parser=knobs.tool_parser,
-                coalesce_seconds=settings.server.coalesce_seconds,
-            )
-        )
-
-    return echo if knobs.kind == "echo" else vllm
 
 
 def open_aliases(settings: Settings, library: Library) -> Aliases:

@@ -11,28 +11,35 @@ from server.adapters.book import Entry
 from server.adapters.intake import Intake
 from server.adapters.leases import Live
 from server.adapters.names import parted
-from server.errors import InvalidValue, ServerError, UnsupportedAdapterKind
+from server.errors import InvalidValue, Refused, ServerError, UnsupportedAdapterKind
 from server.loadables import Loadable
 from server.records import Limits
 from server.seams import AdapterHost, Decoder
 
 log = logging.getLogger("fewshot.adapters")
 Observe = Callable[[str, float], object]  # files, engine or first_token; seconds
+Ended = Callable[[str], object]  # loaded; refused: what was asked cannot be; failed: the engine, or this code
 PROBE = "The"
 
 
 class Fleet:
     """Versions by reference. One event loop; `lock(reference)` orders what happens to one name.
 
-    `decoder` raises while the engine is not up. `observe` is told the seconds of each part of a load.
+    `decoder` raises while the engine is not up. `observe` is told the seconds of each part of a load, `ended`
+    how each one ended.
     """
 
     def __init__(
-        self, intake: Callable[[], Intake], decoder: Callable[[], Decoder], observe: Observe
+        self,
+        intake: Callable[[], Intake],
+        decoder: Callable[[], Decoder],
+        observe: Observe,
+        ended: Ended,
     ) -> None:
         self._intake = intake
         self._decoder = decoder
         self._observe = observe
+        self._ended = ended
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._draining: set[asyncio.Task[None]] = set()
         self.live: dict[str, Live] = {}
@@ -57,6 +64,16 @@ class Fleet:
         if live is not None:
             live.state = "loaded"  # it may have been draining: then it never left, and is wanted again
             return live
+        try:
+            live = await self._brought(entry)
+        except Exception as problem:
+            self._ended("refused" if isinstance(problem, Refused) else "failed")
+            raise
+        self._ended("loaded")
+        return live
+
+    async def _brought(self, entry: Entry) -> Live:
+        reference = entry.artefact.reference
         host = self._host()
         began = time.perf_counter()
         artefact = await asyncio.to_thread(self._intake().in_place, *parted(reference))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from server.adapters.book import Book, Entry, Moved
-from server.adapters.fleet import Fleet, Observe
+from server.adapters.fleet import Ended, Fleet, Observe
 from server.adapters.intake import WHOLE, Intake
 from server.adapters.leases import Live, nothing
 from server.adapters.names import checked_alias
@@ -50,6 +50,7 @@ class Registry:
         decoder: Callable[[], Decoder],
         up: asyncio.Event,
         observe: Observe = lambda part, seconds: None,
+        ended: Ended = lambda outcome: None,
         poll_seconds: float = POLL_SECONDS,
         taken: Iterable[str] = (),
     ) -> None:
@@ -59,7 +60,7 @@ class Registry:
         self._up = up
         self._poll_seconds = poll_seconds
         self._taken = frozenset(taken)
-        self._fleet = Fleet(intake, decoder, observe)
+        self._fleet = Fleet(intake, decoder, observe, ended)
         self._aliases: dict[str, str] = {}
         self._moved: dict[str, int] = {}  # alias → revision of the book that its meaning here is of
         self._known: frozenset[str] = frozenset()  # every version in the book

@@ -200,7 +200,7 @@ class _Telling(Watching):
         super().__init__()
         self._say = say
 
-    def published(self, generation: int, documents: int, chunks: int) -> None:
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
         self._say(documents)
 
 

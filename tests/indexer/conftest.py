@@ -33,7 +33,7 @@ class Watching:
     def finished(self, name: str) -> None:
         self.names.append(name)
 
-    def published(self, generation: int, documents: int, chunks: int) -> None:
+    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None:
         self.batches.append((generation, documents, chunks))
 
 

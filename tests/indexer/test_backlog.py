@@ -107,7 +107,11 @@ def test_it_waits_while_a_command_writes_to_the_store(catalogue):
         backlog.start()
         time.sleep(0.3)
         assert states(catalogue, store, ids) == ["in_progress"]
+        count, oldest = backlog.waiting()
+        assert count == 1
+        assert 0.3 <= oldest < 60
     until(lambda: states(catalogue, store, ids) == ["completed"])
+    assert backlog.waiting() == (0, 0.0)
     backlog.close()
 
 

@@ -191,6 +191,7 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 decoder=lambda: engine.decoder,
                 up=engine.up,
                 poll_seconds=0.05,
+                ended=lambda outcome: metrics.adapter_loads.labels(outcome).inc(),
             )
             engine.when_lost(adapters.forget)
             engine.when_lost(metrics.engine_restarts.inc)

@@ -117,6 +117,11 @@ def test_a_soft_prompts_tokens_are_counted_and_take_room(desk):
         desk.client.completions.create(model=f"echo:{reference}", prompt=prompt, max_tokens=4)
 
 
+def loads(desk, outcome):
+    registry = desk.running.parts.metrics.registry
+    return registry.get_sample_value("fewshot_adapter_loads_total", {"outcome": outcome})
+
+
 def test_the_metrics_count_the_versions_that_answer(desk):
     def loaded():
         return desk.running.parts.metrics.registry.get_sample_value("fewshot_adapters_loaded")
@@ -127,6 +132,7 @@ def test_the_metrics_count_the_versions_that_answer(desk):
         ready=lambda: 1,
         adapters=lambda: desk.running.parts.adapters.loaded,
         journal_dropped=lambda: 0,
+        unread=lambda: (0, 0.0),
     )
     one, other = desk.add(), desk.add(seed=1)
     assert loaded() == 0
@@ -134,6 +140,7 @@ def test_the_metrics_count_the_versions_that_answer(desk):
         desk.post(f"adapters/{reference}/load")
     desk.post(f"adapters/{one}/promote", alias="tone")
     assert loaded() == 2, "an alias is no adapter of its own"
+    assert loads(desk, "loaded") == 2
     desk.post(f"adapters/{other}/unload")
     assert seconds_until(lambda: loaded() == 1, 20) < 20
 
@@ -238,6 +245,7 @@ def test_a_version_whose_files_were_changed_is_not_loaded_and_says_so(desk):
     with (desk.folder / "adapters" / name / version / "adapter_config.json").open("a") as file:
         file.write(" ")
     status, code, says = desk.refused(f"adapters/{reference}/load")
+    assert loads(desk, "refused") == 1
     assert (status, code) == (400, "invalid_value")
     assert "not the file that the manifest was written for" in says
     shown = desk.http.get(f"/v1/adapters/{reference}").json()
