@@ -1,6 +1,8 @@
 """The product's decoder over vLLM's own front end, whose engine core is `bench/front/core.py`."""
 
 import asyncio
+import atexit
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ def _opened(settings: Settings, model: str, step_seconds: float) -> Decoder:
     options = EngineOptions(model=model, context_tokens=knobs.context, batch=knobs.batch)
     set_environment(options)  # for the core too
     at = Path(tempfile.mkdtemp(prefix="fewshot-null-core-"))
+    atexit.register(shutil.rmtree, at, ignore_errors=True)
     addresses = {"input_address": f"ipc://{at}/in", "output_address": f"ipc://{at}/out"}
     subprocess.Popen(  # ends with this process
         [
