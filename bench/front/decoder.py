@@ -1,11 +1,11 @@
 """The product's decoder over vLLM's own front end, whose engine core is `bench/front/core.py`."""
 
 import asyncio
-import atexit
 import shutil
 import subprocess
 import sys
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from server.seams import Decoder
@@ -26,7 +26,7 @@ def _opened(settings: Settings, model: str, step_seconds: float) -> Decoder:
     options = EngineOptions(model=model, context_tokens=knobs.context, batch=knobs.batch)
     set_environment(options)  # for the core too
     at = Path(tempfile.mkdtemp(prefix="fewshot-null-core-"))
-    atexit.register(shutil.rmtree, at, ignore_errors=True)
+    Finalize(None, shutil.rmtree, [at], {"ignore_errors": True}, exitpriority=0)  # also in a spawned process
     addresses = {"input_address": f"ipc://{at}/in", "output_address": f"ipc://{at}/out"}
     subprocess.Popen(  # ends with this process
         [
