@@ -1,14 +1,19 @@
 """The served model's tokenizer behind the server's Tokenizer seam."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from prompts.records import Message
 from server.calling import Function
 from server.hermes import worded
 
+SAMPLE = (
+    "A text, to see whether the engine alone says what the tokenizer says: 北京 Ünïcödé\t123 <|im_start|>"
+)
 PROBE = Function(name="a_function_to_look_for")
 
 
@@ -17,6 +22,7 @@ class VllmTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._ids = _ids_alone(tokenizer)
         self.special_ids = frozenset(tokenizer.all_special_ids)
 
     def chat(
@@ -29,20 +35,21 @@ class VllmTokenizer:
         calls = functions or any(message.calls or message.role == "tool" for message in messages)
         if calls and not self._knows_functions:
             messages, functions = worded(messages, functions), ()
-        options = {} if thinking is None else {"enable_thinking": thinking}
-        return tuple(
-            self._tokenizer.apply_chat_template(
-                _turns(messages),
-                tools=[function.shown() for function in functions] or None,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                **options,
-            )
+        options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        if self._ids is None:
+            options |= {"tokenize": True, "return_dict": False}
+        else:
+            options |= {"tokenize": False}
+        said = self._tokenizer.apply_chat_template(
+            _turns(messages),
+            tools=[function.shown() for function in functions] or None,
+            add_generation_prompt=True,
+            **options,
         )
+        return tuple(said) if self._ids is None else self._ids(said, False)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text))
+        return tuple(self._tokenizer.encode(text)) if self._ids is None else self._ids(text, True)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens)))
@@ -57,6 +64,30 @@ class VllmTokenizer:
         except Exception:  # a template may raise what it likes where it knows no functions
             return False
         return PROBE.name in text
+
+
+def _ids_alone(tokenizer: Any) -> Callable[[str, bool], tuple[int, ...]] | None:
+    """(text, whether special tokens are put around it) → ids, without what transformers makes beside them.
+
+    Where each token stands in the text, masks and their lists are three tenths of what tokenising costs. A
+    copy, so that nobody else's truncation or padding is in it. None where the tokenizer has no such engine
+    (Mistral's own), or its engine alone says something else.
+    """
+    engine = getattr(tokenizer, "backend_tokenizer", None)
+    if engine is None:
+        return None
+    alone = Tokenizer.from_str(engine.to_str())
+    alone.no_truncation()
+    alone.no_padding()
+
+    def ids(text: str, special: bool) -> tuple[int, ...]:
+        return tuple(alone.encode_batch_fast([text], add_special_tokens=special)[0].ids)
+
+    same = all(
+        ids(SAMPLE, special) == tuple(tokenizer(SAMPLE, add_special_tokens=special)["input_ids"])
+        for special in (False, True)
+    )
+    return ids if same else None
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:

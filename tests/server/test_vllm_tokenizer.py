@@ -1,0 +1,71 @@
+"""The ids of the served model's tokenizer: as transformers gives them, and as they were asked for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prompts.records import Message
+from server.models import locate
+from server.settings import load_settings
+from server.vllm_decoder.tokenizer import VllmTokenizer
+
+said = st.text(max_size=200) | st.lists(
+    st.sampled_from(
+        ["<|im_start|>", "<|im_end|>", "system\n", " the", "北京", "é", "\u0301", "\t", "\n\n", "  ", "🦆"]
+    ),
+    max_size=30,
+).map("".join)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        locate("smollm2-135m-instruct", load_settings().paths.cache / "models")
+    )
+
+
+@pytest.fixture(scope="module")
+def ours(tokenizer):
+    return VllmTokenizer(tokenizer)
+
+
+@given(text=said)
+def test_a_text_has_the_ids_that_transformers_gives_it(tokenizer, ours, text):
+    assert ours.encode(text) == tuple(tokenizer.encode(text))
+
+
+@given(system=said, question=said)
+def test_a_chat_has_the_ids_that_transformers_gives_it(tokenizer, ours, system, question):
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    theirs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert ours.chat([Message("system", system), Message("user", question)]) == tuple(theirs)
+
+
+def test_a_tokenizer_whose_engine_says_something_else_is_asked_itself():
+    from transformers import AutoTokenizer
+
+    folder = locate("smollm2-135m-instruct", load_settings().paths.cache / "models")
+    plain = AutoTokenizer.from_pretrained(folder)
+
+    class Prefixed(type(plain)):
+        """Puts a token before everything, in Python, where the engine knows nothing of it."""
+
+        def __call__(self, *args, **kwargs):
+            found = super().__call__(*args, **kwargs)
+            found["input_ids"] = [7, *found["input_ids"]]
+            return found
+
+        def encode(self, text, **kwargs):
+            return [7, *super().encode(text, **kwargs)]
+
+    odd = Prefixed.from_pretrained(folder)
+    assert VllmTokenizer(odd).encode("ducks") == tuple(odd.encode("ducks")) == (7, *plain.encode("ducks"))
+
+
+def test_cutting_and_padding_that_others_set_do_not_reach_it(tokenizer, ours):
+    long = "a duck " * 600
+    tokenizer(long, truncation=True, max_length=5)
+    assert ours.encode(long) == tuple(tokenizer.encode(long, truncation=False))
+    assert len(ours.encode(long)) > 1000
