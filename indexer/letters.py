@@ -34,6 +34,8 @@ class _Letters(NamedTuple):
     folded: Codes  # lower case, compatibility form; a space for what is in no word
     plain: bytes  # the same of those below 128, for `bytes.translate`
     kind: NDArray[np.uint8]  # 0 between words, _WORD, _HAN for scripts without spaces, or _LONG
+    compatible: NDArray[np.bool_]  # whose compatibility form is another one
+    marks: NDArray[np.bool_]  # that may combine with what stands before them
 
 
 def spelled(texts: Sequence[str]) -> Codes:
@@ -46,6 +48,10 @@ def spelled(texts: Sequence[str]) -> Codes:
         line = unicodedata.normalize("NFC", line)
         codes = _codes(line)
         low = np.minimum(codes, _PLAIN - 1)
+        if (letters.compatible[low[:-1]] & letters.marks[low[1:]]).any():  # alone they would not be joined
+            line = unicodedata.normalize("NFKC", line)
+            codes = _codes(line)
+            low = np.minimum(codes, _PLAIN - 1)
         kind = letters.kind[low]
         if (kind == _LONG).any():
             for letter in {chr(code) for code in np.unique(codes[kind == _LONG])}:
@@ -142,7 +148,10 @@ def _letters() -> _Letters:
     kind[-1] = _HAN  # the last one is no character: it stands for all beyond
     folded = np.where(words, first, np.uint32(SPACE))
     folded[END] = END
-    return _Letters(folded, bytes(folded[:128].astype(np.uint8)) + bytes(128), kind)
+    compatible = np.array([form != chr(code) for code, form in enumerate(forms)])
+    marks = np.array([unicodedata.combining(chr(code)) > 0 for code in range(_PLAIN)])
+    plain = bytes(folded[:128].astype(np.uint8)) + bytes(128)
+    return _Letters(folded, plain, kind, compatible, marks)
 
 
 class _Forms(NamedTuple):

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexer.closeness import Met, Question, closeness
@@ -44,6 +44,8 @@ letters = st.text("ab cdéＡ…½İ.Жи-жиـالب东京カ_1𠀀ﬁ\n\0Σ\u
 
 
 @settings(deadline=None)  # the first call makes the table of letters
+@example("½ﬁ\u0301", ["ﬁ\u0301", "½"])
+@example("Ａ\u0301b", ["Áb", "Ａb"])
 @given(query=letters, texts=st.lists(letters, min_size=1, max_size=6))
 def test_the_share_is_that_of_counting_runs_one_by_one(query, texts):
     found = closeness(query, texts)

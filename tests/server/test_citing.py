@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.citing import Citer, sentence_of, sentences
@@ -60,12 +60,13 @@ def test_markers_in_markers_are_decided_as_one(said, shown):
     assert cite(said)[0] == shown
 
 
+@example("[0000]", 1)
 @given(st.text(alphabet="[[]]0123459, \nx.٣", max_size=60), st.integers(1, 9))
 def test_whatever_a_hostile_model_says_no_marker_names_what_was_not_in_the_prompt(text, width):
     shown, citer = cite(*(text[at : at + width] for at in range(0, len(text), width)))
     for inside in re.findall(r"\[([\s,\d]*)\]", shown):
-        numbers = [int(number) for number in re.findall(r"\d+", inside)]
-        assert all(number in (1, 2, 3) for number in numbers) or any(number > 999 for number in numbers)
+        numbers = re.findall(r"\d+", inside)  # of more than three digits none is a marker
+        assert all(int(number) in (1, 2, 3) for number in numbers) or any(len(one) > 3 for one in numbers)
     named = [
         number for inside in re.findall(r"\[([\d, ]+)\]", shown) for number in re.findall(r"\d+", inside)
     ]
