@@ -25,6 +25,7 @@ import click
 import torch
 from sentence_transformers import SentenceTransformer
 
+from indexer.backlog import Quiet
 from indexer.batches import batched
 from indexer.catalogue import Catalogue
 from indexer.embedding import SentenceEmbedder, open_embedder
@@ -114,15 +115,6 @@ class Bare:
         return Cost.now() - before
 
 
-class Silent:
-    """A `Watch` that looks away."""
-
-    def found(self, files: int) -> None: ...
-    def embedded(self, chunks: int) -> None: ...
-    def finished(self, name: str) -> None: ...
-    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None: ...
-
-
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
@@ -191,7 +183,7 @@ def searchable(corpus: Path, data: Path, embedder: Embedder) -> tuple[Cost, Stag
     sandbox(b"warm up", "a.txt")  # the fork server starts once per command, not per document
     before = Cost.now()
     try:
-        ingest(catalogue, "bench", [corpus], embedder, stages.read, stages.split, Silent())
+        ingest(catalogue, "bench", [corpus], embedder, stages.read, stages.split, Quiet())
     finally:
         sandbox.close()  # within the clock: an ended child's time can be read
         catalogue.close()

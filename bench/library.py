@@ -9,13 +9,14 @@ import hashlib
 import json
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from bench.rows import unit
+from indexer.backlog import Quiet
 from indexer.catalogue import Catalogue
 from indexer.ingest import ingest
 from indexer.sandbox import Sandbox
@@ -46,15 +47,6 @@ class Chance:
         return unit(rows)
 
 
-class Silent:
-    """A `Watch` that looks away."""
-
-    def found(self, files: int) -> None: ...
-    def embedded(self, chunks: int) -> None: ...
-    def finished(self, name: str) -> None: ...
-    def published(self, generation: int, documents: int, chunks: int, seconds: float) -> None: ...
-
-
 @cache
 def words_of_abstracts() -> list[str]:
     """Every word of the demo's abstracts as often as it stands there: some all over, most once."""
@@ -77,10 +69,18 @@ def build(data: Path, passages: int, embedder: Embedder) -> None:
                 lines.write(json.dumps({"id": str(number), "text": passage(number)}) + "\n")
         catalogue, sandbox = Catalogue(data), Sandbox()
         try:
-            ingest(catalogue, STORE, [corpus], Chance(embedder), sandbox, Splitting(), Silent())
+            ingest(catalogue, STORE, [corpus], Chance(embedder), sandbox, Splitting(), Quiet())
         finally:
             sandbox.close()
             catalogue.close()
+
+
+def fill(data: Path, passages: int, embedder: Embedder, say: Callable[[str], object]) -> None:
+    """Make the store, unless the folder has it already."""
+    data.mkdir(parents=True, exist_ok=True)
+    if not (data / "stores").is_dir():
+        say(f"ingesting {passages:,} passages")
+        build(data, passages, embedder)
 
 
 def questions(passages: int, count: int, seed: int) -> list[str]:

@@ -23,6 +23,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def scaled(self, factor: float) -> "Interval":
+        """The same in another unit; `factor` is above 0."""
+        return Interval(*(factor * part for part in self))
+
 
 class Pair(NamedTuple):
     """One arm's two samples of one round."""

@@ -104,7 +104,7 @@ async def measure(rows: int, count: int, real: Path | None, say: Callable[[str],
         noise_floor=floor(rounds, main, f"{main} raw"),
         rounds=rounds,
         arms={
-            **{name: {"ms a question": _milli(level(rounds, name))} for name in arms},
+            **{name: {"ms a question": level(rounds, name).scaled(1e3)} for name in arms},
             "recall": found,
             **{f"{kind} build": {"seconds": one.seconds, **one.stored.about} for kind, one in built.items()},
         },
@@ -220,10 +220,6 @@ def _timed(work: Callable[[], object], calls: int) -> Sample:
         return seconds(work) / calls
 
     return sample
-
-
-def _milli(value: Interval) -> Interval:
-    return Interval(*(1e3 * part for part in value))
 
 
 def _curve(rounds: Any, found: Mapping[str, float], kind: str, raw: str) -> Curve:

@@ -18,7 +18,7 @@ from bench.command import goal_options, measured
 from bench.library import passage
 from bench.machine import Watch, on_gpu_machine
 from bench.records import Bar, Check, Curve, NotMeasured, Plot, Result
-from bench.rounds import Interval, Sample, estimate, floor, interleave, level
+from bench.rounds import Sample, estimate, floor, interleave, level
 from indexer.batches import batched
 from indexer.sentence_models import TorchReplica
 from server.settings import load_settings
@@ -150,10 +150,10 @@ async def measure(rounds: int, tokens: int, folder: Path, say: Callable[[str], o
         noise_floor=floor(found, "product"),
         rounds=found,
         arms={
-            "product": {"GFLOP a second": _giga(level(found, "product"))},
+            "product": {"GFLOP a second": level(found, "product").scaled(1e-9)},
             **{
                 f"encoder, {length} tokens": {
-                    "GFLOP a second": _giga(level(found, f"encoder, {length} tokens")),
+                    "GFLOP a second": level(found, f"encoder, {length} tokens").scaled(1e-9),
                     "tokens a second": estimate(rates[length]),
                 }
                 for length in LENGTHS
@@ -169,10 +169,6 @@ async def measure(rounds: int, tokens: int, folder: Path, say: Callable[[str], o
             limit=must,
         ),
     )
-
-
-def _giga(interval: Interval) -> Interval:
-    return Interval(*(part / 1e9 for part in interval))
 
 
 @click.command()

@@ -79,7 +79,9 @@ async def measure(corpora: Sequence[Corpus], rounds: int, say: Callable[[str], o
             searcher.close()
         slower = max("dense", "keyword", key=lambda leg: level(found, leg).value)
         bars += _bars(corpus, found, slower)
-        arms |= {f"{corpus.name}, {name}": {"ms a question": _ms(level(found, name))} for name in found}
+        arms |= {
+            f"{corpus.name}, {name}": {"ms a question": level(found, name).scaled(1e3)} for name in found
+        }
         kept[corpus.name] = {name: [list(pair) for pair in pairs] for name, pairs in found.items()}
         noise = max(noise, floor(found, "hybrid", slower))
         shown.append((ratio(found, "hybrid", slower), _share(found)))
@@ -211,10 +213,6 @@ def _say(say: Callable[[str], object], name: str, line: str) -> None:
 
 def _share(found: Rounds) -> Interval:
     return ratio(found, "bare tantivy", "keyword leg alone")
-
-
-def _ms(seconds: Interval) -> Interval:
-    return Interval(*(1000 * value for value in seconds))
 
 
 @contextmanager

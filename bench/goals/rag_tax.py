@@ -21,7 +21,7 @@ from bench.checks import below_its_core
 from bench.client import Told, closed_loop, connected
 from bench.command import goal_options, measured
 from bench.host import Host, host
-from bench.library import STORE, build, questions
+from bench.library import STORE, fill, questions
 from bench.machine import Watch, on_gpu_machine
 from bench.rag_requests import TOP, grounded
 from bench.records import Bar, Check, Curve, Plot, Result
@@ -175,8 +175,11 @@ async def measure_on(
         noise_floor=floor(rounds, "bare parts"),
         rounds=rounds,
         arms={
-            **{f"ours, {mode}": {"ms": _ms(level(rounds, mode)), **_spread(arms, mode)} for mode in MODES},
-            "bare parts": {part: _ms(estimate(arms.parts[part])) for part in PARTS},
+            **{
+                f"ours, {mode}": {"ms": level(rounds, mode).scaled(1e3), **_spread(arms, mode)}
+                for mode in MODES
+            },
+            "bare parts": {part: estimate(arms.parts[part]).scaled(1e3) for part in PARTS},
         },
         checks=[
             Check("every answer is whole and has its sources", not arms.wrong, "; ".join(arms.wrong[:2])),
@@ -218,7 +221,7 @@ def _bars(arms: Arms, mode: str, effort: Effort) -> list[Bar]:
         ),
         Bar(
             name=f"{mode}: added before the engine, median",
-            measured=_ms(spent),
+            measured=spent.scaled(1e3),
             unit="ms",
             must=CARD_MS if in_ms else None,
             moon=CARD_MS_MOON if in_ms else None,
@@ -235,18 +238,6 @@ def _bars(arms: Arms, mode: str, effort: Effort) -> list[Bar]:
 def _spread(arms: Arms, mode: str) -> dict[str, float]:
     found = arms.ours[mode]
     return {"p50": float(np.median(found) * 1e3), "p99": float(np.quantile(found, 0.99) * 1e3)}
-
-
-def _ms(interval: Interval) -> Interval:
-    return Interval(*(1e3 * part for part in interval))
-
-
-def fill(data: Path, passages: int, embedder: Embedder, say: Callable[[str], object]) -> None:
-    """Make the store, unless the folder has it already."""
-    data.mkdir(parents=True, exist_ok=True)
-    if not (data / "stores").is_dir():
-        say(f"ingesting {passages:,} passages")
-        build(data, passages, embedder)
 
 
 def settings_for(data: Path, engine: dict[str, Any], embedder: str = "all-minilm-l6-v2") -> Settings:

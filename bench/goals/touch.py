@@ -15,11 +15,11 @@ from statistics import median
 import click
 
 from bench.command import goal_options, measured
-from bench.goals.rag_tax import fill
-from bench.library import STORE, Chance, Silent
+from bench.library import STORE, Chance, fill
 from bench.machine import Watch
 from bench.records import Bar, Check, Curve, Plot, Result
 from bench.rounds import Interval, estimate
+from indexer.backlog import Quiet
 from indexer.catalogue import Catalogue
 from indexer.deleting import delete_file, find_file
 from indexer.embedders import Embedders
@@ -72,7 +72,7 @@ class Touched:
         file.write_text(f"{word} is said here and nowhere else, among a few words about ducks and ponds.")
         began = time.perf_counter()
         ingest(
-            self._catalogue, STORE, [file], self._embedder, self._sandbox, Splitting(), Silent()
+            self._catalogue, STORE, [file], self._embedder, self._sandbox, Splitting(), Quiet()
         )  # fmt: skip
         published = time.perf_counter()
         seen = self._sees(word)

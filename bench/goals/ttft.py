@@ -141,9 +141,9 @@ async def measure_on(engine: Host, effort: Effort, watch: Watch, say: Callable[[
         checks += [(concurrency, check) for check in pair.work.checks(pair.client_share)]
         everything[f"c {concurrency}"] = rounds
         for name in ("A1", "A4"):
-            curves[name].append(_milliseconds(level(rounds, name)))
+            curves[name].append(level(rounds, name).scaled(1e3))
             arms[f"{name}, c {concurrency}"] = {
-                "ttft_ms": _milliseconds(level(rounds, name)),
+                "ttft_ms": level(rounds, name).scaled(1e3),
                 "p50": float(np.median(pair.ttft[name]) * 1e3),
                 "p99": float(np.quantile(pair.ttft[name], 0.99) * 1e3),
                 "noise": noise(rounds, name),
@@ -180,7 +180,7 @@ async def measure_on(engine: Host, effort: Effort, watch: Watch, say: Callable[[
 
 def _bars(pair: Arms, rounds: Rounds, concurrency: int, on_gpu: bool) -> list[Bar]:
     medians = estimate([float(np.median(sample)) for sample in pair.added])
-    share = _over(medians, float(np.median(pair.ttft["A1"])))
+    share = medians.scaled(1 / float(np.median(pair.ttft["A1"])))
     slowest = [1e3 * seconds for sample in pair.added for seconds in sample]
     p99 = float(np.quantile(slowest, 0.99))
     limits = GPU_BARS if on_gpu else {"p50": (None, None), "p99": (None, None)}
@@ -203,7 +203,7 @@ def _bars(pair: Arms, rounds: Rounds, concurrency: int, on_gpu: bool) -> list[Ba
         ),
         Bar(
             name=f"added inside a request, median, {at}",
-            measured=_milliseconds(medians),
+            measured=medians.scaled(1e3),
             unit="ms",
             must=limits["p50"][0],
             moon=limits["p50"][1],
@@ -216,14 +216,6 @@ def _bars(pair: Arms, rounds: Rounds, concurrency: int, on_gpu: bool) -> list[Ba
             moon=limits["p99"][1],
         ),
     ]
-
-
-def _milliseconds(interval: Interval) -> Interval:
-    return Interval(*(part * 1e3 for part in interval))
-
-
-def _over(interval: Interval, whole: float) -> Interval:
-    return Interval(*(part / whole for part in interval))
 
 
 @click.command()

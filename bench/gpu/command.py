@@ -25,6 +25,7 @@ from bench.gpu import goodput, lora, prefix, saturation
 from bench.gpu.settle import settle
 from bench.gpu.shapes import shapes, write_model
 from bench.host import Host, host
+from bench.library import fill
 from bench.machine import Watch, cores, refuse_when_busy
 from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
@@ -86,7 +87,7 @@ def command(
         say(f"{shape}: {folder}")
         searched = library or Path(scratch, "library")
         if SEARCHING.intersection(wanted):
-            rag_tax.fill(searched, _searching(quick).passages, _embedder(), say)
+            fill(searched, _searching(quick).passages, _embedder(), say)
         with _engines(
             folder, wanted, quick, searched, _full(shape, quick).streams, share, lora_share, kv_bytes,
             Path(scratch),

@@ -156,7 +156,7 @@ async def measure(
             "ratio": ("TTFT, passages first ÷ fixed part first", gain),
             "bound": (
                 "that gain ÷ its bound P / (P − S)",
-                Interval(*(part / bound for part in gain)),
+                gain.scaled(1 / bound),
             ),
         }
         for key, (name, measured) in figures.items():
@@ -169,7 +169,7 @@ async def measure(
         floors.append(floor(rounds, OURS, OTHER))
         everything[f"c {concurrency}"] = rounds
         for arm in samples:
-            shown = Interval(*(1e3 * part for part in level(rounds, arm)))
+            shown = level(rounds, arm).scaled(1e3)
             curves[arm].append(shown)
             arms[f"{arm}, c {concurrency}"] = {"ttft_ms": shown, "noise": noise(rounds, arm)}
         arms[f"{OURS}, c {concurrency}"]["bound"] = Interval(bound, bound, bound)

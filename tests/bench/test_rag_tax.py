@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from bench.goals.rag_tax import MODES, PARTS, Effort, fill, measure_on, settings_for
+from bench.goals.rag_tax import MODES, PARTS, Effort, measure_on, settings_for
 from bench.host import host
-from bench.library import STORE, passage, questions
+from bench.library import STORE, fill, passage, questions
 from indexer.catalogue import Catalogue
 from indexer.embedding import open_embedder
 

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from bench.goals.rag_tax import fill
 from bench.goals.touch import Effort, measure
+from bench.library import fill
 from indexer.embedding import open_embedder
 
 
