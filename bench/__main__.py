@@ -49,6 +49,9 @@ GOALS = {
         "G1, G2, G4, G5, G6, G13 at the size of real models, random weights, engines started once",
         "a card",
     ),
+    "lora_tune": Goal(
+        "bench.gpu.lora_tune:command", "launch settings of vLLM's LoRA kernels for this card", "a card"
+    ),
     "frameworks": Goal(
         "bench.frameworks.command:command",
         "G14: what LangChain, LlamaIndex, Haystack and Fewshot add to a call",

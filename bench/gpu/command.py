@@ -52,7 +52,8 @@ TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
 @click.option("--tokenizer", default="smollm2-135m-instruct", show_default=True, help="Whose tokenizer.")
 @click.option("--share", default=0.5, show_default=True, help="Of the card, for the first engine.")
 @click.option("--lora-share", default=0.36, show_default=True, help="Of the card, for the one with LoRA.")
-@click.option("--kv-bytes", type=int, help="KV cache instead of what the share leaves; with LoRA a third.")
+@click.option("--kv-bytes", type=int, help="KV cache of each engine instead of what the share leaves.")
+@click.option("--lora-streams", default=64, show_default=True, help="At once, beside LoRA.")
 @click.option(
     "--library",
     type=click.Path(file_okay=False, path_type=Path),
@@ -70,6 +71,7 @@ def command(
     share: float,
     lora_share: float,
     kv_bytes: int | None,
+    lora_streams: int,
     library: Path | None,
     patience: float,
 ) -> None:
@@ -89,13 +91,13 @@ def command(
         if SEARCHING.intersection(wanted):
             fill(searched, _searching(quick).passages, _embedder(), say)
         with _engines(
-            folder, wanted, quick, searched, _full(shape, quick).streams, share, lora_share, kv_bytes,
-            Path(scratch),
+            folder, wanted, searched, _full(shape, quick).streams, _lora(quick, lora_streams), share,
+            lora_share, kv_bytes, Path(scratch),
         ) as (plain, beside):  # fmt: skip
             if patience:
                 say(f"engines are up; {settle(patience, say):.1f} cores busy")
             with crowd(max(1, min(cores() // 2, 8))) as clients:
-                runs = _runs(plain, beside, clients, shape, quick, searched)
+                runs = _runs(plain, beside, clients, shape, quick, _lora(quick, lora_streams), searched)
                 raise SystemExit(max(_one(name, runs[name], out) for name in wanted))
 
 
@@ -112,9 +114,9 @@ def _model(shape: str, tokenizer: str, models: Path) -> Path:
 def _engines(
     folder: Path,
     wanted: Sequence[str],
-    quick: bool,
     searched: Path,
     streams: int,
+    adapters: lora.Effort,
     share: float,
     lora_share: float,
     kv_bytes: int | None,
@@ -129,8 +131,7 @@ def _engines(
         opened: list[Host | None] = []
         loras: dict[str, Any] = {
             **knobs,
-            **({"kv_cache_bytes": kv_bytes // 3} if kv_bytes else {}),
-            "batch": 64,
+            "batch": adapters.streams,
             "gpu_memory_share": lora_share,
             "max_loras": lora.ACTIVE,
             "max_lora_rank": lora.RANK,
@@ -143,7 +144,7 @@ def _engines(
             searching = name == "plain" and bool(SEARCHING.intersection(wanted))
             data = searched if searching else scratch / name
             if name == "lora":
-                staying, turning = lora.names((lora.QUICK if quick else lora.FULL).loads)
+                staying, turning = lora.names(adapters.loads)
                 lora.write_loras(folder, data / "inbox", [*staying, *turning])
             say(f"starting the {name} engine")
             try:
@@ -158,6 +159,10 @@ def _full(shape: str, quick: bool) -> saturation.Effort:
     if quick:
         return saturation.QUICK
     return saturation.FULL_1B if shape == "1b" else saturation.FULL
+
+
+def _lora(quick: bool, streams: int) -> lora.Effort:
+    return lora.QUICK if quick else replace(lora.FULL, streams=streams, requests=3 * streams)
 
 
 def _searching(quick: bool) -> goodput.Effort:
@@ -183,7 +188,13 @@ Run = Callable[[], Awaitable[Result]]
 
 
 def _runs(
-    plain: Host | None, beside: Host | None, clients: Any, shape: str, quick: bool, searched: Path
+    plain: Host | None,
+    beside: Host | None,
+    clients: Any,
+    shape: str,
+    quick: bool,
+    loras: lora.Effort,
+    searched: Path,
 ) -> dict[str, Run]:
     def need(engine: Host | None) -> Host:
         if engine is None:
@@ -201,8 +212,7 @@ def _runs(
         return await prefix.measure(need(plain), clients, shape, prefix.QUICK if quick else prefix.FULL, say)
 
     async def adapters() -> Result:
-        effort = lora.QUICK if quick else lora.FULL
-        return await lora.measure(need(plain), need(beside), clients, shape, effort, say)
+        return await lora.measure(need(plain), need(beside), clients, shape, loras, say)
 
     async def retrieval() -> Result:
         effort = replace(rag_tax.QUICK if quick else RAG_TAX, passages=_searching(quick).passages)
