@@ -31,6 +31,10 @@ GOALS = {
     "front": Goal(
         "bench.goals.front:command", "G2 without a card: a token's processor time, ours and bare vLLM's"
     ),
+    "request": Goal(
+        "bench.goals.request:command",
+        "a request's own processor time, its tokens apart, ours and bare vLLM's",
+    ),
     "overload": Goal("bench.goals.overload:command", "L1: goodput and refusals at twice the engine's load"),
     "neighbours": Goal(
         "bench.goals.neighbours:command", "L2, L7: what slow readers, files and a greedy key cost the others"

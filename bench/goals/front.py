@@ -8,12 +8,7 @@ A1  AsyncLLM.generate(), its deltas drained and dropped
 A4  our server: HTTP, admission, journal, metrics, frames, sockets
 """
 
-import cProfile
-import io
-import pstats
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,17 +17,15 @@ from typing import Any
 import click
 
 from bench.command import goal_options, measured
-from bench.crowd import Crowd, crowd
-from bench.front.decoder import null_decoder
+from bench.crowd import Crowd
+from bench.front.opening import front_host
+from bench.front.profiling import profiled
 from bench.gpu import saturation
-from bench.host import Host, host
-from bench.machine import Watch, cores
+from bench.host import Host
+from bench.machine import Watch
 from bench.records import Bar, Check, Curve, NotMeasured, Plot, Result
 from bench.rounds import Interval, Rounds, floor, interleave, level, noise, ratio
-from server.models import locate
-from server.settings import load_settings
 
-MODEL = "smollm2-135m-instruct"
 # Streams → seconds of a step, ours ÷ bare at most (must, moon): the inverse of G2's bars at 8B and at 1B.
 STEPS = {256: 0.012, 512: 0.012}
 BARS = {256: (1 / 0.97, 1 / 0.99), 512: (1 / 0.85, 1 / 0.95)}
@@ -71,7 +64,7 @@ async def measure(effort: Effort, profiles: Path | None, say: Callable[[str], ob
     points: dict[str, dict[int, Interval]] = {"A1": {}, "A4": {}}
     floors: list[float] = []
     for streams in effort.streams:
-        with _host(streams, STEPS[streams]) as (opened, clients):
+        with front_host(streams, STEPS[streams]) as (opened, clients):
             work = Arms(
                 opened,
                 clients,
@@ -82,9 +75,7 @@ async def measure(effort: Effort, profiles: Path | None, say: Callable[[str], ob
             await interleave(samples, 1)
             if profiles is not None:
                 for name, sample in samples.items():
-                    await opened.call(profile_begins)
-                    await sample()
-                    text = await opened.call(profile_ends)
+                    text = await profiled(opened, sample)
                     (profiles / f"front-{streams}-{name}.profile.txt").write_text(text)
                 continue
             for rates in work.tokens_per_second.values():
@@ -143,38 +134,6 @@ async def measure(effort: Effort, profiles: Path | None, say: Callable[[str], ob
             "dropped.",
         ),
     )
-
-
-@contextmanager
-def _host(streams: int, step_seconds: float) -> Iterator[tuple[Host, Crowd]]:
-    with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as data, ExitStack() as stack:
-        settings = load_settings(
-            environ={},
-            overrides={
-                "paths": {"data": data},
-                "server": {"port": 0, "queue": 4096, "running": streams},
-                "retrieval": {"embedder": "hash"},
-                "engine": {"kind": "echo", "context": 4096, "batch": streams},
-            },
-        )
-        model = locate(MODEL, load_settings().paths.cache / "models")
-        opener = partial(null_decoder, model=str(model), step_seconds=step_seconds)
-        yield stack.enter_context(host(settings, opener)), stack.enter_context(crowd(max(1, cores() // 2)))
-
-
-PROFILE = cProfile.Profile()
-
-
-async def profile_begins(decoder: Any) -> None:
-    PROFILE.enable()
-
-
-async def profile_ends(decoder: Any) -> str:
-    PROFILE.disable()
-    said = io.StringIO()
-    pstats.Stats(PROFILE, stream=said).sort_stats("tottime").print_stats(60)
-    PROFILE.clear()
-    return said.getvalue()
 
 
 @click.command()

@@ -24,6 +24,7 @@ class Effort:
     rounds: int
     tokens: int  # out
     streams: int
+    requests: int = 0  # a sample; 0: as many as streams
 
 
 QUICK = Effort(rounds=2, tokens=64, streams=32)
@@ -76,7 +77,8 @@ class Arms:
     async def _prompts(self, arm: str) -> list[Any]:
         """The n-th sample of one arm asks what the n-th of the other asks."""
         self._asked[arm] += 1
-        drawn = {"seed": 70_000 + self._asked[arm], "count": self._effort.streams, "tokens": PROMPT_TOKENS}
+        count = self._effort.requests or self._effort.streams
+        drawn = {"seed": 70_000 + self._asked[arm], "count": count, "tokens": PROMPT_TOKENS}
         prompts = await self._host.draw(**drawn)
         if arm == "A4":
             self.work.fresh(prompts)
