@@ -23,7 +23,7 @@ def sampling_params(limits: Limits, *, special_tokens: bool = False) -> Any:
             if limits.schema
             else StructuredOutputsParams(json_object=True)
         )
-    return SamplingParams(
+    params = SamplingParams(
         n=limits.n,
         max_tokens=limits.max_tokens,
         temperature=limits.temperature,
@@ -43,3 +43,6 @@ def sampling_params(limits: Limits, *, special_tokens: bool = False) -> Any:
         skip_special_tokens=not special_tokens,
         output_kind=RequestOutputKind.DELTA,  # cumulative output would be quadratic in length
     )
+    if hasattr(params, "skip_clone"):
+        params.skip_clone = True  # of one request and nobody else's: vLLM need not copy its fifty fields
+    return params
