@@ -11,6 +11,7 @@ holds connections keeps others out. Where all are at work, the newcomer's reques
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -22,6 +23,7 @@ SEND_BYTES = 2**18  # the kernel doubles it
 SURPLUS = "fewshot.surplus"  # in a request's `extensions`: it came when all connections were at work
 WRITE = "fewshot.write"  # there too: a chunk of its answer past all layers, see `ChunkWriter`
 HANG_UP = "fewshot.hang_up"  # in a request's `extensions`: drops the connection with all that is not sent
+CALLER = "fewshot.caller"  # there too: who asks, and whether he is still there
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -31,10 +33,12 @@ class BoundedHttp(HttpToolsProtocol):
     most = MOST_CONNECTIONS
     _surplus = False
     _head: asyncio.TimerHandle | None = None
+    _caller: "Caller"  # of all requests of this connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, GatheredWrites(transport, self.loop)))
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        self._caller = Caller()
         if len(self.connections) > self.most:
             self._make_room()
         self._silent[self] = None
@@ -44,10 +48,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_came()
         self._silent.pop(self, None)
         super().connection_lost(exc)
+        self._caller.leave()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast(dict[str, Any], self.scope)["extensions"] = {
+            CALLER: self._caller,
             HANG_UP: self.transport.abort,
             SURPLUS: self._surplus and len(self.connections) > self.most,
         }
@@ -96,6 +102,29 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
 
 
+class Caller:
+    """Who is at the other end of a connection, for those who want to hear of his going.
+
+    Cheaper than a task that waits for the message `http.disconnect`, and heard of while others read.
+    """
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` when he goes, at once where he has gone; what is returned ends that."""
+        if self.gone:
+            told()
+        self._listeners.append(told)
+        return partial(self._listeners.remove, told)
+
+    def leave(self) -> None:
+        self.gone = True
+        for told in tuple(self._listeners):
+            told()
+
+
 class ChunkWriter:
     """Writes chunks of an answer that has begun, for streams of many small ones.
 
@@ -119,6 +148,12 @@ class ChunkWriter:
 def writer_of(scope: Mapping[str, Any]) -> Callable[[bytes], bool] | None:
     """`ChunkWriter.write` of this request; None where the server below offers none."""
     found: Callable[[bytes], bool] | None = (scope.get("extensions") or {}).get(WRITE)
+    return found
+
+
+def caller_of(scope: Mapping[str, Any]) -> Caller | None:
+    """Who sent this request; None where the server below does not tell."""
+    found: Caller | None = (scope.get("extensions") or {}).get(CALLER)
     return found
 
 

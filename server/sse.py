@@ -106,7 +106,7 @@ async def frames(
     """The body of a stream, on the terms of `chat_frames`; `keep` is awaited before the end is told."""
     first = first or asyncio.ensure_future(anext(pieces))
     try:
-        while not (await asyncio.wait({first}, timeout=ping_seconds))[0]:
+        while not first.done() and not (await asyncio.wait({first}, timeout=ping_seconds))[0]:
             yield PING
         if opened := stream.open(first.result()):
             yield opened

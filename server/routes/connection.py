@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from types import TracebackType
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.bounded_http import hang_up_of, writer_of
+from server.bounded_http import caller_of, hang_up_of, writer_of
 from server.errors import DeadlineExceeded
 from server.wire.headers import deadline_of, patience_of
 
@@ -19,23 +20,48 @@ T = TypeVar("T")
 log = logging.getLogger("fewshot")
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the caller disconnects.
+class WhileThere:
+    """A block that is cancelled when the caller goes away, or by `end`; then it raises ClientDisconnect.
 
     Starlette only cancels streaming responses: a plain handler would run to its end for nobody.
-    Call it after the body has been read. Raises ClientDisconnect.
+    Enter it after the body has been read.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._block = asyncio.timeout(None)  # cancels a block, and tells its own cancellation from others'
+        self._ending = False
+
+    async def __aenter__(self) -> "WhileThere":
+        await self._block.__aenter__()
+        self._forget = _when_gone(self._scope, self._receive, self.end)
+        return self
+
+    def end(self) -> None:
+        """Cancel what the block does in the loop's next turn, unless it is through by then."""
+        if not self._ending:
+            self._ending = True
+            self._block.reschedule(0)  # the past
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending = True  # whoever still tells comes too late
+        self._forget()
+        try:
+            await self._block.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise ClientDisconnect from None
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the caller disconnects; the body has been read.
+
+    Raises ClientDisconnect.
+    """
+    async with WhileThere(request.scope, request.receive):
+        return await work
 
 
 async def in_time(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -55,13 +81,19 @@ async def in_time(request: Request, work: Coroutine[Any, Any, T]) -> T:
         raise DeadlineExceeded("this did not end within the request's deadline; ask for less") from None
 
 
-async def _disconnected(request: Request) -> None:
-    gone: asyncio.Event | None = getattr(request.state, "gone", None)
-    if gone is not None:  # somebody else reads what the connection says, and tells
-        await gone.wait()
-        return
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _when_gone(scope: Scope, receive: Receive, told: Callable[[], None]) -> Callable[[], None]:
+    """Call `told` when the caller goes; what is returned ends that."""
+    gone: asyncio.Event | None = scope.get("state", {}).get("gone")
+    if gone is None and (caller := caller_of(scope)) is not None:
+        return caller.listen(told)
+    # Somebody else may read what the connection says, and tell; else this does.
+    waiting = asyncio.ensure_future(_until_disconnect(receive) if gone is None else gone.wait())
+    waiting.add_done_callback(lambda ended: None if ended.cancelled() else told())
+
+    def forget() -> None:
+        waiting.cancel()
+
+    return forget
 
 
 class EventStream(Response):
@@ -87,40 +119,34 @@ class EventStream(Response):
         self._close = close
         self._look_seconds = stalled_seconds / 2
         self._handed = self._taken = 0  # frames
+        self._stalled = False
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send, writer_of(scope)))
-        gone = asyncio.ensure_future(_until_disconnect(receive))
-        stalled = False
+        self._there = WhileThere(scope, receive)
+        self._look = asyncio.get_running_loop().call_later(self._look_seconds, self._looked, -1)
         try:
-            stalled = await self._watched(sending, gone)
+            async with self._there:
+                await self._send(send, writer_of(scope))
+        except (ClientDisconnect, OSError):
+            pass  # nobody to tell
         finally:
-            for task in (sending, gone):
-                task.cancel()
-            results = await asyncio.gather(sending, gone, return_exceptions=True)
+            self._look.cancel()
             await self._close()  # a generator that never started does not run its own clean-up
-        if stalled:
+        if self._stalled:
             log.info("a stream was dropped: its reader took nothing for %g s", self._look_seconds)
             if hang_up := hang_up_of(scope):
                 hang_up()
                 await asyncio.sleep(0)  # the server learns of it before this request ends
-            return
-        if isinstance(results[0], Exception) and not isinstance(results[0], OSError):
-            raise results[0]
 
-    async def _watched(self, sending: "asyncio.Task[None]", gone: "asyncio.Task[None]") -> bool:
-        """Wait until all is sent or the caller has gone; True when he stopped reading."""
-        handed = -1
-        while True:
-            done, _ = await asyncio.wait(
-                {sending, gone}, timeout=self._look_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if done:
-                return False
-            if handed == self._handed and self._taken < handed:
-                return True
-            handed = self._handed
+    def _looked(self, handed: int) -> None:
+        """Whether the reader has taken anything since `handed` frames were handed to him."""
+        if handed == self._handed and self._taken < handed:
+            self._stalled = True
+            self._there.end()
+            return
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(self._look_seconds, self._looked, self._handed)
 
     async def _send(self, send: Send, write: Callable[[bytes], bool] | None) -> None:
         async with aclosing(self._frames) as frames:

@@ -134,8 +134,11 @@ class Opened:
 
     async def close(self) -> None:
         """Abort whatever still runs; harmless after the end."""
-        self.first.cancel()
-        await asyncio.gather(self.first, return_exceptions=True)
+        if not self.first.done():
+            self.first.cancel()
+            await asyncio.wait({self.first})
+        if not self.first.cancelled():
+            self.first.exception()  # told already, or nobody is there to be told
         await self.pieces.aclose()
 
 
