@@ -169,7 +169,7 @@ def _build(folder: Path, kind: str, rows: Any, say: Callable[[str], object]) -> 
     if kind == "hnsw":
 
         def raw(question: Any, effort: int) -> Any:
-            return shortcut._nodes.search(
+            return shortcut.graph._nodes.search(
                 question[None], TOP, params=_Faiss.SearchParametersHNSW(efSearch=effort)
             )
 

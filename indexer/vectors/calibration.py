@@ -6,7 +6,7 @@ import numpy as np
 
 from indexer.seams import Vectors
 from indexer.vectors.scan import Best, Rows, scan, widen
-from indexer.vectors.selection import Chosen
+from indexer.vectors.selection import Chosen, count
 
 QUERIES = 200
 TOP = 10
@@ -23,24 +23,32 @@ class Adjustable(Protocol):
     def search(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen) -> Best: ...
 
 
-def calibrate(index: Adjustable, rows: Rows, recall: float) -> float:
-    """Set the least effort, in steps of a quarter, that finds `recall` of the ten nearest; what it finds.
-
-    The questions lie between a row and a far neighbour: a row itself is found too easily to stand for a
-    question. The aim is a little above `recall`, and the least effort is the one `index` comes with.
-    """
-    aim = recall + MARGIN * (1.0 - recall)
+def questions(rows: Rows) -> Vectors:
+    """Unit vectors between a row and a far neighbour: a row itself is found too easily to stand for one."""
     at = np.unique(np.linspace(0, len(rows) - 1, QUERIES).astype(np.int64))
-    top = min(TOP, len(rows))
     own = widen(np.ascontiguousarray(rows[at]))
     other = scan(rows, own, min(FAR, len(rows))).positions[:, -1]
     between = own + widen(np.ascontiguousarray(rows[other]))
-    queries = between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9)
-    worst = scan(rows, queries, top).scores[:, -1:] - 1e-6  # by score: equal rows may stand for each other
+    return np.asarray(between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9))
+
+
+def calibrate(index: Adjustable, rows: Rows, recall: float, queries: Vectors, share: float = 1.0) -> float:
+    """Set the least effort, in steps of a quarter, that finds `recall` of the ten nearest; what it finds.
+
+    With a `share` below 1 these are the ten nearest among so many of the rows, drawn once. The aim is a
+    little above `recall`, and the least effort is the one `index` comes with.
+    """
+    aim = recall + MARGIN * (1.0 - recall)
+    chosen = None if share >= 1.0 else np.random.default_rng(1).random(len(rows)) < share
+    top = min(TOP, count(chosen, len(rows)))
+    if not top:
+        return 1.0
+    # By score: equal rows may stand for each other.
+    worst = scan(rows, queries, top, chosen).scores[:, -1:] - 1e-6
     effort, found = float(index.effort), 0.0
     while True:
         index.effort = int(effort)
-        found = float((index.search(rows, queries, top, None).scores >= worst).mean())
+        found = float((index.search(rows, queries, top, chosen).scores >= worst).mean())
         if found >= aim or index.effort >= min(MOST, len(rows)):
             return found
         effort = max(effort + 1, effort * 1.25)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from indexer.seams import Vectors
-from indexer.vectors.calibration import calibrate
+from indexer.vectors.calibration import calibrate, questions
 from indexer.vectors.choice import Choice, Wanted, choose
 from indexer.vectors.scan import Best, Rows, scan
 from indexer.vectors.selection import Chosen, count
@@ -107,7 +107,7 @@ class Card:
         choice = self._order(put)
         index = OnCard(self, key, choice.kind)
         weakref.finalize(index, self._waiting.put, _Order(lambda _: self._placed.pop(key, None), Future()))
-        found = 1.0 if choice.kind == "flat" else calibrate(index, rows, wanted.recall)
+        found = 1.0 if choice.kind == "flat" else calibrate(index, rows, wanted.recall, questions(rows))
         about = {**choice._asdict(), "recall": found}
         log.info("%d rows on the card: %s, %s, recall@10 %.3f", len(rows), choice.kind, choice.why, found)
         return replace(vectors, about=about, shortcut=index)

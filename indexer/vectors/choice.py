@@ -1,5 +1,6 @@
 """Which index a segment gets, and why: a table as a function."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +81,7 @@ def _on_cpu(rows: int, size: int, asked: Wanted, memory_bytes: int) -> tuple[Kin
         return "flat", f"{rows:,} rows are scanned whole in milliseconds"
     if asked.recall >= 1.0:
         return "flat", "a recall of 1 is asked for, which only the whole scan gives"
-    graph = rows * LINKS * 2 * 4
+    graph = rows * (LINKS * 2 * 4 + 4)  # links, and a position in a list
     if size + graph > memory_bytes // 2:
         return "ivf", (
             f"rows and graph ({_size(size + graph)}) do not fit half of {_size(memory_bytes)}: "
@@ -111,9 +112,12 @@ def _on_card(rows: int, dimension: int, asked: Wanted, memory_bytes: int) -> Cho
 
 
 def _parameters(kind: Kind, rows: int) -> Mapping[str, int]:
-    if kind == "ivf":  # lists ~ 4 sqrt(n), faiss's guidelines
-        return {"lists": max(1, min(65_536, round(4 * rows**0.5), rows // 40))}
-    return {"links": LINKS} if kind in ("hnsw", "milvus") else {}
+    lists = max(1, min(65_536, round(4 * math.sqrt(rows)), rows // 40))  # faiss's guidelines
+    if kind == "ivf":
+        return {"lists": lists}
+    if kind == "hnsw":
+        return {"links": LINKS, "lists": lists}
+    return {"links": LINKS} if kind == "milvus" else {}
 
 
 def _size(size_bytes: int) -> str:

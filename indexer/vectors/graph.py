@@ -1,6 +1,7 @@
 """A navigable graph (HNSW) over rows that stay where they are, mapped or not."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 from indexer.errors import StoreDamaged
 from indexer.seams import Vectors
 from indexer.vectors.scan import Best, Rows, widen
-from indexer.vectors.selection import Chosen, count
+from indexer.vectors.selection import Chosen, count, masked
 
 GRAPH = "graph.hnsw"
-FILES = (GRAPH,)
+
 CONSTRUCTION = 80  # candidates kept while a row is linked
 LEAST = 64  # candidates: fewer save little, and are too few for questions unlike any row
 _REACH = 24  # rows scored per candidate kept, roughly: seen on sentence vectors, 32 links
@@ -54,7 +55,7 @@ class Graph:
         return cls._over(cls(index, LEAST).dumps(), rows, LEAST)
 
     @classmethod
-    def load(cls, contents: dict[str, bytes], rows: Rows, effort: int) -> "Graph":
+    def load(cls, contents: Mapping[str, bytes], rows: Rows, effort: int) -> "Graph":
         """The graph in verified bytes; raises `StoreDamaged` when it does not belong to the rows."""
         try:
             return cls._over(contents[GRAPH], rows, effort)
@@ -93,11 +94,7 @@ class Graph:
         parameters = _faiss.SearchParametersHNSW()
         bits = None
         if chosen is not None:
-            mask = chosen
-            if chosen.dtype != np.bool_:
-                mask = np.zeros(len(rows), dtype=np.bool_)
-                mask[chosen] = True
-            bits = np.packbits(mask, bitorder="little")
+            bits = np.packbits(masked(chosen, len(rows)), bitorder="little")
             parameters.sel = _faiss.IDSelectorBitmap(len(bits), _faiss.swig_ptr(bits))
         parameters.efSearch = self._candidates(top, count(chosen, len(rows)) / len(rows))
         scores, positions = self._nodes.search(queries, top, params=parameters)

@@ -4,6 +4,8 @@ The lists hold positions, the rows stay where they are: nothing is stored twice,
 plain arrays that no parser reads.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ from numpy.typing import NDArray
 from indexer.durability import write_array
 from indexer.errors import StoreDamaged
 from indexer.seams import Vectors
-from indexer.vectors.scan import BLOCK, Best, Rows, scan, widen
-from indexer.vectors.selection import Chosen, count
+from indexer.vectors.scan import Best, Rows, scan, widen
+from indexer.vectors.selection import Chosen, count, masked
 
 CENTROIDS, MEMBERS, BOUNDS = "centroids.f32", "members.i32", "bounds.i64"
-FILES = (CENTROIDS, MEMBERS, BOUNDS)
-SAMPLE = 64  # rows per centroid that training looks at
-ROUNDS = 8
-_PASSED = 0.15  # cost of a row that may not be found, in rows that may
+
+SAMPLE = 16  # rows per centroid that training looks at: 64 of them, and more rounds, found no more
+ROUNDS = 5
+_ASSIGNED = 1024  # rows whose nearest centroid is found at a time
+_PASSED = 0.06  # cost of a row of a visited list that may not be found, in rows that are scored
+_CENTROID = 0.3  # cost of a centroid, read in passing, in rows looked up one by one
+_LEAST = 16  # chosen rows to meet for each to be found: where few are allowed, the nearest are spread out
 _WIDER = 0.6  # power of 1/share by which more lists are visited: seen on sentence vectors
 
 _faiss: Any = faiss
@@ -41,7 +46,8 @@ class Lists:
 
     @classmethod
     def build(cls, rows: Rows, lists: int) -> "Lists":
-        """Group rows by k-means on a sample, by inner product."""
+        """Group rows by k-means on a sample, by inner product; every core works on it."""
+        faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
         dimension = rows.shape[1]
         step = max(1, len(rows) // (SAMPLE * lists))
         training: Any = _faiss.Clustering(dimension, lists)
@@ -52,8 +58,8 @@ class Lists:
         centroids = np.array(faiss.vector_to_array(training.centroids), np.float32).reshape(lists, dimension)
         own = np.concatenate(
             [
-                scan(centroids, widen(rows[start : start + BLOCK]), 1).positions[:, 0]
-                for start in range(0, len(rows), BLOCK)
+                (widen(rows[start : start + _ASSIGNED]) @ centroids.T).argmax(axis=1)
+                for start in range(0, len(rows), _ASSIGNED)
             ]
         )
         members = np.argsort(own, kind="stable").astype(np.int32)
@@ -67,7 +73,7 @@ class Lists:
         write_array(folder / BOUNDS, self._bounds)
 
     @classmethod
-    def load(cls, contents: dict[str, bytes], rows: Rows, effort: int) -> "Lists":
+    def load(cls, contents: Mapping[str, bytes], rows: Rows, effort: int) -> "Lists":
         """The lists of the arrays' bytes; raises `StoreDamaged` when they do not belong to the rows."""
         centroids = np.frombuffer(contents[CENTROIDS], np.float32).reshape(-1, rows.shape[1])
         members = np.frombuffer(contents[MEMBERS], np.int32)
@@ -78,31 +84,52 @@ class Lists:
         return cls(centroids, members, bounds, effort)
 
     def visits(self, rows: int, top: int, share: float) -> float:
-        """Rows that a search scores when `share` of them may be found."""
+        """Rows that a search scores when `share` of them may be found, other work counted as rows."""
         met = rows * min(1.0, self._probes(top, share) / len(self._centroids))
-        return met * (share + _PASSED)
+        return len(self._centroids) * _CENTROID + met * (share + (_PASSED if share < 1.0 else 0.0))
 
     def search(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen) -> Best:
         """The best `top` chosen rows in the lists nearest to each query."""
-        share = count(chosen, len(rows)) / len(rows)
-        near = scan(self._centroids, queries, self._probes(top, share)).positions
-        found = [
-            self._one(rows, query[None, :], lists, top, chosen)
-            for query, lists in zip(queries, near, strict=True)
-        ]
+        some = count(chosen, len(rows))
+        probes = self._probes(top, some / len(rows))
+        near = scan(self._centroids, queries, probes).positions
+        if chosen is None:
+            met = [self._in(lists) for lists in near]
+        else:
+            mask = masked(chosen, len(rows))
+            # A filter may choose what lies far from the question: then look on until as many were met
+            # as of a filter that does not care, give or take the half.
+            enough = min(some, max(top, some * probes // (2 * len(self._centroids))))
+            met = [
+                self._chosen_in(lists, query, mask, enough)
+                for lists, query in zip(near, queries, strict=True)
+            ]
+        found = [scan(rows, query[None, :], top, at) for query, at in zip(queries, met, strict=True)]
         return Best(
             np.concatenate([best.scores for best in found]),
             np.concatenate([best.positions for best in found]),
         )
 
-    def _one(self, rows: Rows, query: Vectors, lists: NDArray[np.int64], top: int, chosen: Chosen) -> Best:
-        at = np.concatenate([self._members[self._bounds[i] : self._bounds[i + 1]] for i in lists.tolist()])
-        if chosen is not None:
-            at = at[chosen[at]] if chosen.dtype == np.bool_ else np.intersect1d(at, chosen)
-        return scan(rows, query, top, at.astype(np.int64))
+    def _chosen_in(
+        self, lists: NDArray[np.int64], query: Vectors, mask: NDArray[np.bool_], enough: int
+    ) -> NDArray[np.int64]:
+        """Chosen rows of these lists, and of more of the nearest where they are not enough."""
+        everything = len(self._centroids)
+        while True:
+            at = self._in(lists)
+            at = at[mask[at]]
+            if len(at) >= enough or len(lists) == everything:
+                return at
+            wider = min(2 * len(lists), everything)
+            lists = scan(self._centroids, query[None, :], wider).positions[0]
+
+    def _in(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
+        parts = [self._members[self._bounds[i] : self._bounds[i + 1]] for i in lists.tolist()]
+        return np.concatenate(parts).astype(np.int64)
 
     def _probes(self, top: int, share: float) -> int:
         # What is nearest among a tenth of the rows lies as far as the ten times as many of all of them.
         mean = len(self._members) / len(self._centroids)
         wider = self.effort * (1.0 / max(share, 1e-9)) ** _WIDER
-        return int(min(len(self._centroids), max(wider, 2 * top / max(share * mean, 1e-9))))
+        least = (_LEAST if share < 1.0 else 2) * top / max(share * mean, 1e-9)
+        return int(min(len(self._centroids), max(wider, least)))

@@ -7,6 +7,7 @@ under a graph and finds among it. One collection is one segment: written once, d
 import logging
 import os
 import uuid
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from indexer.vectors.scan import Best, Rows, scan, widen
 from indexer.vectors.selection import Chosen
 
 PLACE = "milvus.json"
-FILES = (PLACE,)
+
 TOKEN = "FEWSHOT_MILVUS_TOKEN"  # a secret is not written into a store
 LISTED = 10_000  # positions that one filter expression may name
 _SENT = 1_000  # rows in one request: 1.5 MiB of 384 numbers
@@ -70,7 +71,7 @@ class Collection:
         (folder / PLACE).write_bytes(orjson.dumps({"uri": self._uri, "collection": self._name}))
 
     @classmethod
-    def load(cls, contents: dict[str, bytes], rows: Rows, effort: int) -> "Collection":
+    def load(cls, contents: Mapping[str, bytes], rows: Rows, effort: int) -> "Collection":
         """The collection that the segment's file names."""
         place = orjson.loads(contents[PLACE])
         return cls(str(place["uri"]), str(place["collection"]), effort)

@@ -51,6 +51,17 @@ def count(selected: Chosen, rows: int) -> int:
     return int(np.count_nonzero(selected)) if selected.dtype == np.bool_ else len(selected)
 
 
+def masked(selected: Chosen, rows: int) -> NDArray[np.bool_]:
+    """The choice as a mask over all rows."""
+    if selected is None:
+        return np.ones(rows, dtype=np.bool_)
+    if selected.dtype == np.bool_:
+        return np.asarray(selected, dtype=np.bool_)
+    mask = np.zeros(rows, dtype=np.bool_)
+    mask[selected] = True
+    return mask
+
+
 def part(selected: Chosen, start: int, stop: int) -> Chosen:
     """The choice among rows `start` to `stop`, counted from `start`."""
     if selected is None or selected.dtype == np.bool_:

@@ -13,12 +13,11 @@ import numpy as np
 from indexer.durability import write_array
 from indexer.errors import StoreDamaged
 from indexer.seams import Ids, Vectors
-from indexer.vectors import graph, lists, milvus
-from indexer.vectors.calibration import calibrate
+from indexer.vectors.calibration import calibrate, questions
 from indexer.vectors.choice import Choice, Wanted
-from indexer.vectors.graph import Graph
 from indexer.vectors.lists import Lists
 from indexer.vectors.milvus import Collection
+from indexer.vectors.routes import CALIBRATED, Routes
 from indexer.vectors.scan import Rows, widen
 from indexer.vectors.several import Shortcut
 
@@ -30,11 +29,6 @@ _OLD_ABOUT: Mapping[str, Any] = {
     "parameters": {},
     "why": "written by release 0.1",
     "recall": 1.0,
-}
-_BUILDERS: dict[str, tuple[type[Graph] | type[Lists] | type[Collection], tuple[str, ...]]] = {
-    "hnsw": (Graph, graph.FILES),
-    "ivf": (Lists, lists.FILES),
-    "milvus": (Collection, milvus.FILES),
 }
 
 
@@ -60,20 +54,32 @@ def write(folder: Path, ids: Ids, vectors: Vectors, choice: Choice, wanted: Want
     write_array(folder / IDS, np.asarray(ids[order], dtype=np.int64))
     write_array(folder / ROWS[choice.precision], rows)
     about: dict[str, Any] = {**choice._asdict(), "recall": 1.0}
-    if choice.kind in _BUILDERS:
-        shortcut = _build(rows, choice, wanted)
-        about["recall"] = calibrate(shortcut, rows, wanted.recall)
-        about["parameters"] = {**choice.parameters, shortcut.knob: shortcut.effort}
+    if (shortcut := _build(rows, choice, wanted)) is not None:
+        about.update(_tune(shortcut, rows, choice, wanted.recall))
         shortcut.dump(folder)
     (folder / INDEX).write_text(json.dumps(about, indent=1))
 
 
-def _build(rows: Rows, choice: Choice, wanted: Wanted) -> Graph | Lists | Collection:
+def _build(rows: Rows, choice: Choice, wanted: Wanted) -> Routes | Lists | Collection | None:
+    parameters = choice.parameters
+    if choice.kind == "hnsw":
+        return Routes.build(rows, parameters["links"], parameters["lists"])
     if choice.kind == "ivf":
-        return Lists.build(rows, choice.parameters["lists"])
+        return Lists.build(rows, parameters["lists"])
     if choice.kind == "milvus":
-        return Collection.build(rows, choice.parameters["links"], wanted.uri)
-    return Graph.build(rows, choice.parameters["links"])
+        return Collection.build(rows, parameters["links"], wanted.uri)
+    return None
+
+
+def _tune(index: Routes | Lists | Collection, rows: Rows, choice: Choice, recall: float) -> dict[str, Any]:
+    """How hard to look, and what was found so."""
+    asked = questions(rows)
+    found = {"recall": calibrate(index, rows, recall, asked)}
+    parameters = {**choice.parameters, index.knob: index.effort}
+    if isinstance(index, Routes):
+        found["filtered"] = calibrate(index.lists, rows, recall, asked, CALIBRATED)
+        parameters[index.lists.knob] = index.lists.effort
+    return {**found, "parameters": parameters}
 
 
 def read(folder: Path, contents: Mapping[str, bytes], dimension: int) -> StoredVectors:
@@ -89,16 +95,24 @@ def read(folder: Path, contents: Mapping[str, bytes], dimension: int) -> StoredV
         rows = _mapped(folder / ROWS[about["precision"]], about["precision"], dimension)
         if len(rows) != len(ids):
             raise StoreDamaged(f"{folder} has {len(rows)} rows and {len(ids)} ids of dimension {dimension}")
-        shortcut = None
-        if about["kind"] in _BUILDERS:
-            builder, files = _BUILDERS[about["kind"]]
-            effort = int(about["parameters"][builder.knob])
-            shortcut = builder.load({name: contents[name] for name in files}, rows, effort)
+        shortcut = _open(about["kind"], contents, rows, about["parameters"])
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise StoreDamaged(
             f"{folder} does not hold the vectors of a segment of dimension {dimension}"
         ) from error
     return StoredVectors(ids, rows, about, shortcut)
+
+
+def _open(
+    kind: str, contents: Mapping[str, bytes], rows: Rows, parameters: Mapping[str, int]
+) -> Shortcut | None:
+    if kind == "hnsw":
+        return Routes.load(contents, rows, parameters)
+    if kind == "ivf":
+        return Lists.load(contents, rows, int(parameters[Lists.knob]))
+    if kind == "milvus":
+        return Collection.load(contents, rows, int(parameters[Collection.knob]))
+    return None
 
 
 def is_rows(name: str) -> bool:
@@ -111,6 +125,8 @@ def describe(index: bytes | None, rows: int) -> str:
     about = _OLD_ABOUT if index is None else json.loads(index)
     parameters = "".join(f", {name} {value}" for name, value in about["parameters"].items())
     found = "" if about["kind"] == "flat" else f", recall@10 {about['recall']:.3f} on a sample"
+    if "filtered" in about:
+        found += f" ({about['filtered']:.3f} under a filter of a tenth)"
     return f"{about['kind']} {about['precision']}, {rows:,} rows{parameters}{found}: {about['why']}"
 
 
