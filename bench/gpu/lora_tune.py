@@ -21,6 +21,7 @@ from bench.command import say
 SHAPES = Path(__file__).parent.parent / "shapes"
 TOKENS = (64, 256, 16, 128, 1024, 4096)  # of a step; those of decoding first
 REPLAYS = 8
+MOST_SLICES = 8  # of one call; vLLM looks them up without a nearest one, and fails where they are missing
 GAIN = 0.99  # of the time so far, or the setting stays
 WAYS = {
     "shrink": {
@@ -179,6 +180,18 @@ def table(
         yield kernel, tokens, setting, fastest, first
 
 
+def every_number(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with settings for any number of slices: those of the next smaller one that was timed."""
+    filled = {}
+    for loras, timed in table.items():
+        numbers = sorted(map(int, timed))
+        nearest = {
+            n: max((m for m in numbers if m <= n), default=numbers[0]) for n in range(1, MOST_SLICES + 1)
+        }
+        filled[loras] = {str(n): timed[str(m)] for n, m in nearest.items()}
+    return filled
+
+
 @click.command()
 @click.option("--shape", default="8b", show_default=True, help="Of bench/shapes, or a model's folder.")
 @click.option("--rank", default=16, show_default=True)
@@ -213,7 +226,6 @@ def command(shape: str, rank: int, loras: int, minutes: float, out: Path) -> Non
     card = torch.cuda.get_device_name().replace(" ", "_").replace("-", "_")
     out.mkdir(parents=True, exist_ok=True)
     for kind, name in (("shrink", "SHRINK"), ("expand", "EXPAND_TRUE")):
-        if kind in tables:
-            (out / f"{card}_{name}.json").write_text(json.dumps(tables[kind], indent=1) + "\n")
+        (out / f"{card}_{name}.json").write_text(json.dumps(every_number(tables[kind])) + "\n")
     for tokens, (before, now) in sorted(gained.items()):
         click.echo(f"{tokens} tokens: {1e6 * before:.1f} µs a layer before, {1e6 * now:.1f} now")

@@ -2,8 +2,12 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from server.orphan import OWNER
+
+# Launch settings of vLLM's LoRA kernels by card, found by `python -m bench lora_tune` (decision 0209).
+LORA_KERNELS = Path(__file__).parent / "lora_kernels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,8 @@ def defaults(options: EngineOptions) -> dict[str, str]:
     }
     if os.path.isdir(options.model):
         found["HF_HUB_OFFLINE"] = "1"
+    if options.max_loras:
+        found["VLLM_TUNED_CONFIG_FOLDER"] = str(LORA_KERNELS)  # a card that is not there has vLLM's default
     if len(cores) <= 2:
         # vLLM keeps one core for itself; on two that leaves one thread: 1.5 times slower when measured.
         found["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))

@@ -18,6 +18,8 @@ ASKED = (  # prompt tokens, and the limits
     (45, Limits(max_tokens=2, temperature=0.7, top_p=0.9, ignore_eos=True)),
 )
 LEAST_CONTEXT = 128  # tokens that all this fits into
+# Longer than what graphs are captured for; Triton compiles for multiples of sixteen, and again for others.
+LONG = (1001, 1008, 3001)
 
 
 async def rehearse(engine: Any, lora: Any) -> None:
@@ -30,6 +32,9 @@ async def rehearse(engine: Any, lora: Any) -> None:
         for number, (length, limits) in enumerate(ASKED):
             await _ask(engine, f"{streams}-{number}", lora, length, limits)
         await asyncio.gather(*beside)
+    for length in LONG:
+        if length < engine.model_config.max_model_len:
+            await _ask(engine, f"long-{length}", lora, length, ASKED[0][1])
 
 
 async def _ask(engine: Any, name: str, lora: Any, length: int, limits: Limits) -> None:
