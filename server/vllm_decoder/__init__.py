@@ -13,6 +13,7 @@ selftest      proof at the start that LoRA requests do not touch others
 rehearsal     the first load's kernels, compiled at the start
 worker        what runs inside vLLM's workers; guard, prefix and slices are parts of it
 tokenizer     text → ids through the model's own chat template
+sleeping      no core for waiting between steps, on a processor
 sampling      limits → vLLM's SamplingParams
 tool_parsing  answers → the functions they call, by vLLM's own parsers
 pieces        vLLM's outputs → pieces
