@@ -6,9 +6,11 @@ costs is not.
 """
 
 import hashlib
+import itertools
 import json
 import random
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,7 @@ STORE = "library"
 DEMO = Path(__file__).parents[1] / "deploy" / "demo" / "abstracts.jsonl"
 PASSAGE_WORDS = 90  # about 140 tokens: five of them, fenced, make W2's prompt of 1,900; one chunk each
 QUESTION_WORDS = 18  # W2: 32 tokens
+MOST_INGESTED = 200_000  # passages; more are written by bench/large_library.py
 
 
 class Chance:
@@ -40,11 +43,16 @@ class Chance:
 
     def passages(self, texts: Sequence[str]) -> Vectors:
         """Of each text its own, the same every time."""
-        rows = np.empty((len(texts), self.dimension), np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-            row[:] = np.random.default_rng(seed).standard_normal(self.dimension, np.float32)
-        return unit(rows)
+        return random_vectors(texts, self.dimension)
+
+
+def random_vectors(texts: Sequence[str], dimension: int) -> Vectors:
+    """A unit vector for each text, shape (texts, dimension), drawn by its digest."""
+    rows = np.empty((len(texts), dimension), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+        row[:] = np.random.default_rng(seed).standard_normal(dimension, np.float32)
+    return unit(rows)
 
 
 @cache
@@ -78,17 +86,31 @@ def build(data: Path, passages: int, embedder: Embedder) -> None:
 def fill(data: Path, passages: int, embedder: Embedder, say: Callable[[str], object]) -> None:
     """Make the store, unless the folder has it already."""
     data.mkdir(parents=True, exist_ok=True)
-    if not (data / "stores").is_dir():
+    if (data / "stores").is_dir():
+        return
+    began = time.monotonic()
+    if passages > MOST_INGESTED:
+        from bench.large_library import write  # which needs this module
+
+        say(f"writing {passages:,} passages")
+        write(data, passages, embedder)
+    else:
         say(f"ingesting {passages:,} passages")
         build(data, passages, embedder)
+    say(f"{passages:,} passages in {time.monotonic() - began:.0f} s")
+
+
+@cache
+def _zipf(passages: int) -> list[float]:
+    """Cumulative weights."""
+    return list(itertools.accumulate(1 / rank for rank in range(1, passages + 1)))
 
 
 def questions(passages: int, count: int, seed: int) -> list[str]:
     """Words of passages that are drawn by Zipf's law (α 1): some are asked for far more often than others."""
     draw = random.Random(seed)
-    weights = [1 / rank for rank in range(1, passages + 1)]
     found = []
-    for number in draw.choices(range(passages), weights=weights, k=count):
+    for number in draw.choices(range(passages), cum_weights=_zipf(passages), k=count):
         words = passage(number).split()
         found.append(" ".join([*draw.sample(words[1:], QUESTION_WORDS - 1), words[0]]))
     return found

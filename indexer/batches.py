@@ -12,6 +12,11 @@ class Replica(Protocol):
     """A model on one device, for one thread at a time."""
 
     @property
+    def device(self) -> str:
+        """As torch names it."""
+        ...
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens of a batch, padding included, that this device takes best."""
         ...

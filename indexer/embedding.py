@@ -112,6 +112,11 @@ class SentenceEmbedder:
             length = load_model(self._folder).max_seq_length or 512
         return int(length) - self._specials
 
+    @property
+    def device(self) -> str:
+        """Where the first replica computes, as torch names it; loads the model."""
+        return self._ready()[0].device
+
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens not included."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

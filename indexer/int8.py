@@ -96,6 +96,8 @@ class Int8Embedder(SentenceEmbedder):
 class _OnnxReplica:
     """One session; its threads are its own."""
 
+    device = "cpu"
+
     def __init__(self, graph: bytes, threads: int, padding: int) -> None:
         import onnxruntime
 

@@ -30,6 +30,7 @@ class TorchReplica:
 
         self._model = load_model(folder, device)
         self._plain = is_plain(self._model, tokenizer)
+        self.device = str(self._model.device)
         on_cpu = self._model.device.type == "cpu"
         self._all = torch.get_num_threads()
         self.batch_tokens = CPU_TOKENS * min(self._all, MOST_THREADS) if on_cpu else _GPU_TOKENS

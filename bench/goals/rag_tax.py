@@ -8,6 +8,7 @@ alone, the keyword index alone. Vectors of passages are random (bench/library.py
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,9 @@ from indexer.keywords import match
 from indexer.seams import Embedder
 from indexer.search import DEPTH
 from indexer.snapshots import Snapshots
-from indexer.vectors import nearest
+from indexer.vectors import StoredVectors, nearest
+from indexer.vectors.card import Card, OnCard
+from indexer.vectors.cuda import open_card
 from server.settings import Settings, load_settings
 
 TOKENS = 2  # out: the first is what counts
@@ -58,12 +61,18 @@ FULL = Effort(rounds=6, requests=4, passages=SHARE_PASSAGES)
 class Bare:
     """The parts of a search without anything around them, over the store's own segments."""
 
-    def __init__(self, data: Path, embedder: Embedder) -> None:
-        self._embedder = embedder
+    def __init__(self, data: Path, embedder: Embedder, card: Card | None = None) -> None:
+        """With a card, large segments are searched there, as the server does."""
+        self._embedder, self._card = embedder, card
         self._catalogue = Catalogue(data)
-        snapshot = Snapshots(self._catalogue).newest(self._catalogue.store(STORE))
+        snapshot = Snapshots(self._catalogue, card).newest(self._catalogue.store(STORE))
         self._vectors = [segment.vectors for segment in snapshot.segments.values()]
         self._keywords = [segment.keywords for segment in snapshot.segments.values()]
+
+    def describe(self) -> dict[str, object]:
+        """Where the embedder is, and what the segments are searched by."""
+        kinds = Counter(_searched_by(vectors) for vectors in self._vectors)
+        return {"embedder": getattr(self._embedder, "device", "cpu"), "segments": dict(kinds)}
 
     def seconds(self, question: str) -> dict[str, float]:
         began = time.perf_counter()
@@ -77,6 +86,8 @@ class Bare:
 
     def close(self) -> None:
         self._catalogue.close()
+        if self._card is not None:
+            self._card.close()
 
 
 class Arms:
@@ -138,6 +149,11 @@ class Arms:
         return questions(self._effort.passages, self._effort.requests, seed=self._asked)
 
 
+def _searched_by(vectors: StoredVectors) -> str:
+    place = "card" if isinstance(vectors.shortcut, OnCard) else "cpu"
+    return f"{vectors.about['kind']} {vectors.about['precision']} on the {place}"
+
+
 def _problem(answer: Told) -> str:
     if not answer.ok:
         return answer.body[-200:].decode(errors="replace")
@@ -150,10 +166,11 @@ async def measure_on(
 ) -> Result:
     """On an engine that is up, over `data` with the store in it."""
     watch = Watch()
-    bare = Bare(data, embedder)
+    bare = Bare(data, embedder, open_card(engine.up.settings["retrieval"]["device"]))
     try:
         arms = Arms(engine, bare, effort)
-        say("rag_tax: warming up")
+        placed = bare.describe()
+        say(f"rag_tax: warming up; {placed}")
         await interleave(arms.samples(), 1)
         arms.forget()
         rounds = await interleave(arms.samples(), effort.rounds, say)
@@ -185,7 +202,7 @@ async def measure_on(
             Check("every answer is whole and has its sources", not arms.wrong, "; ".join(arms.wrong[:2])),
             below_its_core(arms.client_share),
         ],
-        machine={**watch.describe(), "engine": engine.up.settings["engine"]},
+        machine={**watch.describe(), "engine": engine.up.settings["engine"], "search": placed},
         plot=Plot(
             x="round",
             y="ms",

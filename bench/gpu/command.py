@@ -27,6 +27,7 @@ from bench.gpu.shapes import shapes, write_model
 from bench.host import Host, host
 from bench.library import fill
 from bench.machine import Watch, cores, refuse_when_busy
+from bench.rag_requests import TOP
 from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
 from indexer.embedding import open_embedder
@@ -59,6 +60,7 @@ TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
     type=click.Path(file_okay=False, path_type=Path),
     help="Keeps the store that rag_tax and goodput search, or has it already.",
 )
+@click.option("--passages", type=click.IntRange(TOP), help="Of that store; 100,000 else.")
 @click.option("--settle", "patience", default=0.0, help="Seconds to wait for a quiet machine.")
 def command(
     quick: bool,
@@ -73,6 +75,7 @@ def command(
     kv_bytes: int | None,
     lora_streams: int,
     library: Path | None,
+    passages: int | None,
     patience: float,
 ) -> None:
     """G1, G2, G4, G5, G6 and G13 on a card, engines of a real size started once."""
@@ -87,9 +90,9 @@ def command(
     with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as scratch:
         folder = _model(shape, tokenizer, models or Path(scratch))
         say(f"{shape}: {folder}")
-        searched = library or Path(scratch, "library")
+        searched, searching = library or Path(scratch, "library"), _searching(quick, passages)
         if SEARCHING.intersection(wanted):
-            fill(searched, _searching(quick).passages, _embedder(), say)
+            fill(searched, searching.passages, _embedder(), say)
         with _engines(
             folder, wanted, searched, _full(shape, quick).streams, _lora(quick, lora_streams), share,
             lora_share, kv_bytes, Path(scratch),
@@ -97,7 +100,8 @@ def command(
             if patience:
                 say(f"engines are up; {settle(patience, say):.1f} cores busy")
             with crowd(max(1, min(cores() // 2, 8))) as clients:
-                runs = _runs(plain, beside, clients, shape, quick, _lora(quick, lora_streams), searched)
+                loras = _lora(quick, lora_streams)
+                runs = _runs(plain, beside, clients, shape, quick, loras, searched, searching)
                 raise SystemExit(max(_one(name, runs[name], out) for name in wanted))
 
 
@@ -165,8 +169,9 @@ def _lora(quick: bool, streams: int) -> lora.Effort:
     return lora.QUICK if quick else replace(lora.FULL, streams=streams, requests=3 * streams)
 
 
-def _searching(quick: bool) -> goodput.Effort:
-    return goodput.QUICK if quick else goodput.FULL
+def _searching(quick: bool, passages: int | None) -> goodput.Effort:
+    effort = goodput.QUICK if quick else goodput.FULL
+    return replace(effort, passages=passages or effort.passages)
 
 
 def _embedder() -> Embedder:
@@ -195,6 +200,7 @@ def _runs(
     quick: bool,
     loras: lora.Effort,
     searched: Path,
+    searching: goodput.Effort,
 ) -> dict[str, Run]:
     def need(engine: Host | None) -> Host:
         if engine is None:
@@ -215,11 +221,11 @@ def _runs(
         return await lora.measure(need(plain), need(beside), clients, shape, loras, say)
 
     async def retrieval() -> Result:
-        effort = replace(rag_tax.QUICK if quick else RAG_TAX, passages=_searching(quick).passages)
+        effort = replace(rag_tax.QUICK if quick else RAG_TAX, passages=searching.passages)
         return await rag_tax.measure_on(need(plain), searched, _embedder(), effort, say)
 
     async def arriving() -> Result:
-        return await goodput.measure(need(plain), clients, shape, _searching(quick), say)
+        return await goodput.measure(need(plain), clients, shape, searching, say)
 
     return {
         "saturation": full_engine,

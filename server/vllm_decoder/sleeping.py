@@ -25,7 +25,7 @@ def sleep() -> None:
 
     waking = getattr(shm_broadcast, "SpinCondition", None)  # not in every version
     if isinstance(waking, type):
-        shm_broadcast.SpinCondition = asleep(waking)
+        shm_broadcast.SpinCondition = asleep(waking)  # type: ignore[misc]
 
 
 def asleep(waking: Any) -> Any:
