@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from server.auth import requires
 from server.keys import Key
+from server.routes.direct import DirectRoute
 from server.routes.generation import generate
 from server.sse import chat_frames
 from server.wire.chat import chat_body, read_chat
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 @router.post("/v1/chat/completions", response_model=None)

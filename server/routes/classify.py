@@ -12,12 +12,13 @@ from server.classifying import AT_ONCE, Classification, Labels, classify
 from server.keys import Key
 from server.pipeline import Parts
 from server.routes.connection import unless_gone
+from server.routes.direct import DirectRoute
 from server.routes.generation import context_of, read_asked
 from server.routes.granting import estimate, place
 from server.wire.classify import classify_body, read_classify
 from server.wire.headers import fewshot_headers
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 @router.post("/v1/classify", response_model=None)

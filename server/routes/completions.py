@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from server.auth import requires
 from server.keys import Key
+from server.routes.direct import DirectRoute
 from server.routes.generation import generate
 from server.sse import completion_frames
 from server.wire.completions import completion_body, read_completion
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 @router.post("/v1/completions", response_model=None)

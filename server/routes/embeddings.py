@@ -12,11 +12,12 @@ from server.errors import ContextTooLong, ModelNotFound
 from server.keys import Key
 from server.routes.bodies import read_json_bytes
 from server.routes.connection import in_time
+from server.routes.direct import DirectRoute
 from server.routes.granting import grant
 from server.seams import Embeddings
 from server.wire.embeddings import EmbeddingAsk, embedding_body, read_embedding
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 @router.post("/v1/embeddings", response_model=None)

@@ -15,6 +15,7 @@ from server.errors import InvalidValue, NotFound, UnknownUrl, UnsupportedParamet
 from server.keys import Key
 from server.pipeline import Parts
 from server.records import Piece, Plan, Reply, Turn
+from server.routes.direct import DirectRoute
 from server.routes.generation import context_of, read_asked, respond
 from server.sse import frames
 from server.stored_responses import StoredResponse, StoredResponses
@@ -25,7 +26,7 @@ from server.wire.response_items import messages_of
 from server.wire.response_objects import response_object, shown
 from server.wire.responses import ResponseAsk, read_include, read_response
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 Infer = Annotated[Key, Depends(requires("infer"))]
 
 
