@@ -1,7 +1,7 @@
 """The served model's tokenizer behind the server's Tokenizer seam."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,8 @@ from server.hermes import worded
 SAMPLE = (
     "A text, to see whether the engine alone says what the tokenizer says: 北京 Ünïcödé\t123 <|im_start|>"
 )
+Turns = list[dict[str, Any]]
+Text = Callable[[Turns, Turns | None, Mapping[str, Any]], str]
 PROBE = Function(name="a_function_to_look_for")
 
 
@@ -23,6 +25,7 @@ class VllmTokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._ids = _ids_alone(tokenizer)
+        self._text = _template_alone(tokenizer)
         self.special_ids = frozenset(tokenizer.all_special_ids)
 
     def chat(
@@ -36,6 +39,9 @@ class VllmTokenizer:
         if calls and not self._knows_functions:
             messages, functions = worded(messages, functions), ()
         options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        if self._ids is not None and self._text is not None and messages:
+            shown = [function.shown() for function in functions] or None
+            return self._ids(self._text(_turns(messages), shown, options), False)
         if self._ids is None:
             options |= {"tokenize": True, "return_dict": False}
         else:
@@ -88,6 +94,43 @@ def _ids_alone(tokenizer: Any) -> Callable[[str, bool], tuple[int, ...]] | None:
         for special in (False, True)
     )
     return ids if same else None
+
+
+def _template_alone(tokenizer: Any) -> Text | None:
+    """(turns, functions, options) → text, by the chat template and nothing else.
+
+    The template is compiled once either way; what transformers and vLLM's pool of tokenizers do around it is
+    half of what it costs. None where there is no template, or it alone says something else.
+    """
+    turns = [{"role": "system", "content": SAMPLE}, {"role": "user", "content": SAMPLE}]
+    functions = [PROBE.shown()]
+    try:
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        special = dict(tokenizer.special_tokens_map)
+        plain, calling = (
+            _compile_jinja_template(tokenizer.get_chat_template(None, tools)).render
+            for tools in (None, functions)
+        )
+
+        def text(turns: Turns, tools: Turns | None, options: Mapping[str, Any]) -> str:
+            said: str = (plain if tools is None else calling)(
+                messages=turns,
+                tools=tools,
+                documents=None,
+                add_generation_prompt=True,
+                **{**special, **options},
+            )
+            return said
+
+        for tools in (None, functions):
+            options = {"tools": tools, "add_generation_prompt": True, "tokenize": False}
+            for more in ({}, {"enable_thinking": False}):
+                if text(turns, tools, more) != tokenizer.apply_chat_template(turns, **options, **more):
+                    return None
+    except Exception:  # a template may raise what it likes; transformers may have moved what is its own
+        return None
+    return text
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prompts.records import Message
 from server.models import locate
 from server.settings import load_settings
-from server.vllm_decoder.tokenizer import VllmTokenizer
+from server.vllm_decoder.tokenizer import PROBE, VllmTokenizer
 
 said = st.text(max_size=200) | st.lists(
     st.sampled_from(
@@ -41,6 +41,28 @@ def test_a_chat_has_the_ids_that_transformers_gives_it(tokenizer, ours, system, 
     turns = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     theirs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     assert ours.chat([Message("system", system), Message("user", question)]) == tuple(theirs)
+
+
+@given(question=said, thinking=st.sampled_from([None, True, False]))
+def test_a_chat_with_functions_too(tokenizer, ours, question, thinking):
+    turns = [{"role": "user", "content": question}]
+    options = {} if thinking is None else {"enable_thinking": thinking}
+    theirs = tokenizer.apply_chat_template(
+        turns, tools=[PROBE.shown()], add_generation_prompt=True, tokenize=False, **options
+    )
+    assert ours._text(turns, [PROBE.shown()], options) == theirs
+
+
+def test_a_tokenizer_without_a_template_says_so_itself(tokenizer):
+    class Silent(type(tokenizer)):
+        """Whose template nobody knows."""
+
+        def get_chat_template(self, *_):
+            raise ValueError("there is none")
+
+    folder = locate("smollm2-135m-instruct", load_settings().paths.cache / "models")
+    with pytest.raises(ValueError, match="there is none"):
+        VllmTokenizer(Silent.from_pretrained(folder)).chat([Message("user", "ducks")])
 
 
 def test_a_tokenizer_whose_engine_says_something_else_is_asked_itself():
