@@ -225,9 +225,8 @@ class Accounting:
             await self._app(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.requests.labels(route, scope["method"], str(status)).inc()
             seconds = time.perf_counter() - began
+            self._metrics.answered(route, scope["method"], status, seconds)
             self._metrics.in_flight.dec()
-            self._metrics.request_seconds.labels(route).observe(seconds)
             for end in reversed(ends):
                 end(Request(request_id, scope["method"], route, status, seconds, turn))

@@ -11,8 +11,7 @@ import hmac
 import sys
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Literal
@@ -26,12 +25,32 @@ from server.journal_writer import Writer
 from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
 from server.schema import exposures, open_schema, plans, replies
+from server.sources import SourceUse
 
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
 PREFIXES = ("chatcmpl-", "cmpl-", "resp_", "clsf-")  # of turns
 LONGEST_SECONDS = 3600.0  # no turn is older than that when it ends
 NOTED = ("client_request_id", "idempotency_key", "retry_count", "trace")  # of a turn's headers
+
+
+class Recording:
+    """A block whose plan is journalled when it is entered, and its reply when it is left."""
+
+    def __init__(self, journal: "Journal", plan: Plan, reply: ReplySoFar) -> None:
+        self._journal = journal
+        self._plan = plan
+        self._reply = reply
+
+    async def __aenter__(self) -> None:
+        self._journal.plan(self._plan)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._journal.reply(self._reply(None))
+        else:
+            left = issubclass(kind, asyncio.CancelledError | GeneratorExit)
+            self._journal.reply(self._reply("cancelled" if left else "failed"))
 
 
 class Journal:
@@ -80,7 +99,7 @@ class Journal:
         return done
 
     def plan(self, plan: Plan) -> None:
-        used = sorted((source for source in plan.sources if source.used), key=lambda source: source.n)
+        used = sorted((source for source in plan.sources if source.used), key=_number) if plan.sources else []
         template, keeps = plan.template, self._keeps(plan.turn)
         self._put(
             plans,
@@ -92,11 +111,11 @@ class Journal:
             adapter_sha256=plan.adapter and plan.adapter.sha256,
             template=template and f"{template.name}@{template.version}",
             template_sha256=template and template.sha256,
-            demos=as_json(plan.demos),
+            demos=as_json(plan.demos) if plan.demos else "[]",
             pool_sha256=plan.pool_sha256,
-            chunks=as_json([source.chunk_id for source in used]),
-            generations=as_json(plan.generations),
-            dropped=as_json(plan.dropped),
+            chunks=as_json([source.chunk_id for source in used]) if used else "[]",
+            generations=as_json(plan.generations) if plan.generations else "{}",
+            dropped=as_json(plan.dropped) if plan.dropped else "{}",
             grounding=plan.grounding,
             limits=as_json({**flat(plan.limits), "cache_salt": None}),
             prompt_sha256=plan.prompt_sha256,
@@ -125,7 +144,7 @@ class Journal:
             outcome=reply.outcome,
             completion_tokens=reply.usage.completion_tokens,
             cached_tokens=reply.usage.cached_tokens,
-            cited=as_json(cited),
+            cited=as_json(cited) if cited else "[]",
             citations_dropped=reply.citations_dropped,
             first_token_seconds=reply.first_token_seconds,
             total_seconds=reply.total_seconds,
@@ -139,20 +158,9 @@ class Journal:
             finishes=as_json([choice.finish for choice in reply.choices]),
         )
 
-    @asynccontextmanager
-    async def recording(self, plan: Plan, reply: ReplySoFar) -> AsyncIterator[None]:
+    def recording(self, plan: Plan, reply: ReplySoFar) -> "Recording":
         """Journal the plan now and the reply when the block is left, whichever way that is."""
-        self.plan(plan)
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            self.reply(reply("cancelled"))
-            raise
-        except BaseException:
-            self.reply(reply("failed"))
-            raise
-        else:
-            self.reply(reply(None))
+        return Recording(self, plan, reply)
 
     def find(self, turn_id: str, *, tenant: str | None = None) -> Mapping[str, Any] | None:
         """The three rows of a turn as one mapping, or None; of any tenant where none is named. Blocking."""
@@ -207,6 +215,10 @@ class Journal:
 
     def _keeps(self, turn: Turn) -> bool:
         return self._keep_text and turn.keep_text
+
+
+def _number(source: SourceUse) -> int:
+    return source.n
 
 
 def _options(plan: Plan) -> dict[str, Any]:

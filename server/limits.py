@@ -26,7 +26,10 @@ def decide_limits(
     default = template.sampling if template else NOTHING_SAID
 
     def first(*values: T | None, last: T) -> T:
-        return next((value for value in values if value is not None), last)
+        for value in values:
+            if value is not None:
+                return value
+        return last
 
     wanted = first(turn.max_tokens, default.max_tokens, last=output_tokens)
     return Limits(

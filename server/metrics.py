@@ -1,6 +1,7 @@
 """Prometheus families of this server, labels bounded by configuration: never tenant, user, file or text."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
@@ -12,6 +13,23 @@ SEARCHES = (0.0005, 0.001, 0.0025, 0.005, *DURATIONS)  # a leg may take less tha
 LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+
+
+class Children:
+    """The children of a family by their labels, whose own look-up spells and locks them every time.
+
+    As bounded as the labels are.
+    """
+
+    def __init__(self, family: Any) -> None:
+        self._family = family
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def __call__(self, *labels: str) -> Any:
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._family.labels(*labels)
+        return child
 
 
 class Metrics:
@@ -132,6 +150,12 @@ class Metrics:
             "fewshot_journal_dropped_total", "Journal rows that could not be written", registry=registry
         )
 
+        self._tokens, self._outcomes = Children(self.tokens), Children(self.outcomes)
+        self._citations = Children(self.citations)
+        self._first_token_seconds = Children(self.first_token_seconds)
+        self._per_token_seconds = Children(self.per_token_seconds)
+        self._requests, self._request_seconds = Children(self.requests), Children(self.request_seconds)
+
         self.ingest_files = Counter(
             "fewshot_ingest_files", "Attached files that were read to their end", registry=registry
         )
@@ -205,30 +229,35 @@ class Metrics:
         if met.assigned and met.recipe is not None:
             self.exposures.labels(met.recipe.experiment, met.recipe.arm).inc()
 
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one HTTP request that has ended."""
+        self._requests(route, method, str(status)).inc()
+        self._request_seconds(route).observe(seconds)
+
     def replied(self, reply: Reply) -> None:
         """Count one finished generation."""
         for listener in self.listeners:
             listener(reply)
         plan, usage = reply.plan, reply.usage
         model = plan.base
-        self.outcomes.labels(reply.outcome).inc()
+        self._outcomes(reply.outcome).inc()
         self.queue_seconds.observe(plan.queue_seconds)
-        self.tokens.labels(model, "input").inc(usage.prompt_tokens)
-        self.tokens.labels(model, "cached").inc(usage.cached_tokens)
-        self.tokens.labels(model, "output").inc(usage.completion_tokens)
+        self._tokens(model, "input").inc(usage.prompt_tokens)
+        self._tokens(model, "cached").inc(usage.cached_tokens)
+        self._tokens(model, "output").inc(usage.completion_tokens)
         for part, number in plan.dropped.items():
             self.prompt_dropped.labels(part).inc(number)
         for choice in reply.choices:
             for citation in choice.citations:
                 self.citations.labels(citation.check).inc()
-        self.citations.labels("dropped").inc(reply.citations_dropped)
+        self._citations("dropped").inc(reply.citations_dropped)
         if reply.first_token_seconds is None:
             return
         arm = plan.met.arm if plan.met.assigned else "none"
-        self.first_token_seconds.labels(model, arm).observe(reply.first_token_seconds)
+        self._first_token_seconds(model, arm).observe(reply.first_token_seconds)
         if usage.completion_tokens > 1:
             rest = reply.total_seconds - reply.first_token_seconds
-            self.per_token_seconds.labels(model).observe(rest / (usage.completion_tokens - 1))
+            self._per_token_seconds(model).observe(rest / (usage.completion_tokens - 1))
 
     def exposition(self) -> bytes:
         """Everything that `collect` yields, as Prometheus reads it."""

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from server.loadables import AdapterUse
 from server.records import Sampling
@@ -31,4 +32,9 @@ class ModelProfile:
         """OpenAI's system_fingerprint: changes when engine, weights, number format or adapter change."""
         made_of = f"{self.engine}\0{self.engine_version}\0{self.sha256}\0{self.dtype}"
         made_of += f"\0{self.adapter.sha256}" if self.adapter else ""
-        return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+        return _fingerprint(made_of)
+
+
+@lru_cache(maxsize=1024)  # asked for with every request
+def _fingerprint(made_of: str) -> str:
+    return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"

@@ -82,6 +82,8 @@ class Standing:
 class Account:
     """One key's buckets."""
 
+    asked = UNSAID  # what `rates` were made of, by the default
+
     def __init__(self, rates: Rates, clock: Clock) -> None:
         self.rates = rates
         self.inside = 0
@@ -168,10 +170,12 @@ class Quotas:
         return _standings(self._account(key, rates))
 
     def _account(self, key: str, rates: Rates) -> Account:
-        wanted = rates.over(self._default)
         account = self._accounts.get(key)
-        if account is None or account.rates != wanted:
-            account = self._accounts[key] = Account(wanted, self._clock)
+        if account is None or account.asked != rates:
+            wanted = rates.over(self._default)
+            if account is None or account.rates != wanted:
+                account = self._accounts[key] = Account(wanted, self._clock)
+            account.asked = rates
         return account
 
 

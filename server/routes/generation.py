@@ -3,22 +3,24 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
 import orjson
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server.admission import Ticket
 from server.answering import Answer
 from server.ids import new_id
 from server.keys import Key
 from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.bodies import read_json_bytes
-from server.routes.connection import EventStream, unless_gone
+from server.routes.connection import EventStream, WhileThere
 from server.routes.granting import estimate, place
-from server.wire.headers import deadline_of, fewshot_headers, noted_of, patience_of
+from server.wire.headers import deadline_of, fewshot_headers, meant, noted_of, patience_of
 from server.wire.reading import Context
 
 FIRST_PIECE_SECONDS = 15.0  # until then the status can still tell of a failure; after it, pings do
@@ -56,11 +58,12 @@ async def generate(
 
 async def read_asked(request: Request) -> bytes:
     """The JSON body, which may be asked for again; at first, when it is this request's turn to begin."""
-    body: bytes | None = getattr(request.state, "asked", None)
+    state = request.state
+    body: bytes | None = getattr(state, "asked", None)
     if body is None:
-        body = await read_json_bytes(request, request.state.options.body_bytes)
-        request.state.asked = body
-        await request.state.parts.pacing.begin()
+        body = await read_json_bytes(request, state.options.body_bytes)
+        state.asked = body
+        await state.parts.pacing.begin()
     return body
 
 
@@ -68,28 +71,31 @@ async def respond(
     request: Request, turn: Turn, *, body: Callable[[Reply], Awaitable[dict[str, Any]]], frames: Frames
 ) -> Response:
     """Admission, plan, answer; streamed by `frames`, or whole by `body`, which may take its time."""
-    async with planned(request, turn) as (plan, answering):
-        headers = fewshot_headers(plan)
-        if not turn.stream:
-            reply = await unless_gone(request, _whole(answering))
-            said = orjson.dumps(await body(reply))
-            return Response(said, media_type="application/json", headers=headers)
+    if not turn.stream:
+        reply = await replied(request, turn)
+        said = orjson.dumps(await body(reply))
+        return Response(said, media_type="application/json", headers=fewshot_headers(reply.plan))
+    state = request.state
+    async with Begun(state) as begun, WhileThere(request.scope, request.receive):
+        plan, answering = await begun.planned(request, turn)
         opened = Opened(answering)
         try:
-            await unless_gone(request, opened.settled())
+            await opened.settled()
         except BaseException:
             await opened.close()
             raise
-    public_url = request.state.parts.public_url
+    public_url = state.parts.public_url
     streamed = frames(plan, opened.pieces, answering.reply, public_url=public_url, first=opened.first)
-    stalled_seconds = request.state.options.stalled_seconds
+    headers = fewshot_headers(plan)
+    stalled_seconds = state.options.stalled_seconds
     return EventStream(streamed, headers, close=opened.close, stalled_seconds=stalled_seconds)
 
 
 async def replied(request: Request, turn: Turn) -> Reply:
     """Admission, plan, answer: the whole of it, for those who give it another form."""
-    async with planned(request, turn) as (_, answering):
-        return await unless_gone(request, _whole(answering))
+    async with Begun(request.state) as begun, WhileThere(request.scope, request.receive):
+        _, answering = await begun.planned(request, turn)
+        return await _whole(answering)
 
 
 class Planned(NamedTuple):
@@ -97,23 +103,36 @@ class Planned(NamedTuple):
     answering: Answer
 
 
-@asynccontextmanager
-async def planned(request: Request, turn: Turn) -> AsyncGenerator[Planned]:
-    """A place in the engine and a plan; the answer gives the place back at its end, and so does any error."""
-    parts: Parts = request.state.parts
-    weight = turn.n * max(len(turn.prompts), 1)
-    tokens = estimate(turn, parts.output_tokens)
-    entering = place(request, tokens=tokens, weight=weight, deadline_seconds=turn.deadline_seconds)
-    ticket, allowance = await unless_gone(request, entering)
-    try:
-        prepared = await unless_gone(request, prepare(turn, ticket, parts))
+class Begun:
+    """A block in which a turn gets a place in the engine and a plan.
+
+    Its answer gives the place back at its end, and so does any error that leaves the block.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._ticket: Ticket | None = None
+
+    async def __aenter__(self) -> "Begun":
+        return self
+
+    async def planned(self, request: Request, turn: Turn) -> Planned:
+        """Raises what `place` and `prepare` raise."""
+        parts: Parts = self._state.parts
+        weight = turn.n * max(len(turn.prompts), 1)
+        tokens = estimate(turn, parts.output_tokens)
+        self._ticket, allowance = await place(
+            request, tokens=tokens, weight=weight, deadline_seconds=turn.deadline_seconds
+        )
+        prepared = await prepare(turn, self._ticket, parts)
         plan = prepared.plan
         allowance.expect(plan.prompt_tokens + weight * plan.limits.max_tokens)
-        yield Planned(plan, answer(prepared, ticket, parts))
-    except BaseException:
-        request.state.exposed = ticket.exposed
-        ticket.leave()  # also where the stream never began, and so could not give it back
-        raise
+        return Planned(plan, answer(prepared, self._ticket, parts))
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._ticket is not None:
+            self._state.exposed = self._ticket.exposed
+            self._ticket.leave()  # also where the stream never began, and so could not give it back
 
 
 class Opened:
@@ -150,18 +169,20 @@ async def _whole(answering: Answer) -> Reply:
 
 
 def context_of(request: Request, key: Key, prefix: str) -> Context:
-    parts: Parts = request.state.parts
-    options = request.state.options
+    state = request.state
+    parts: Parts = state.parts
+    options = state.options
     header = options.unit_header
+    headers = meant(request.scope["headers"])
     return Context(
         id=new_id(prefix),
         created=int(time.time()),
         tenant=key.tenant,
         scopes=key.scopes,
         unit_header=request.headers.get(header) if header else None,
-        noted=noted_of(request.headers),
-        deadline=deadline_of(request.headers),
-        patience=patience_of(request.headers),
+        noted=noted_of(headers),
+        deadline=deadline_of(headers),
+        patience=patience_of(headers),
         unknown_fields=options.unknown_fields,
         aliases=parts.aliases.of(key.tenant),
     )

@@ -18,13 +18,14 @@ def grant(request: Request, tokens: int) -> Allowance:
 
     Raises RateLimited.
     """
-    key: Key = request.state.key
-    quotas: Quotas = request.state.door.quotas
-    request.state.standings = lambda: quotas.standings(key.prefix, key.rates)
+    state = request.state
+    key: Key = state.key
+    quotas: Quotas = state.door.quotas
+    state.standings = lambda: quotas.standings(key.prefix, key.rates)
     try:
         return quotas.take(key.prefix, key.rates, tokens=tokens)
     except RateLimited as refusal:
-        parts: Parts = request.state.parts
+        parts: Parts = state.parts
         parts.metrics.rejected.labels(problem_of(refusal).code).inc()
         raise
 

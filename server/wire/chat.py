@@ -1,6 +1,5 @@
 """`POST /v1/chat/completions`: body → Turn, Reply → body."""
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -73,8 +72,10 @@ def read_chat(body: bytes, context: Context) -> Turn:
     Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, ChatRequest, CHAT, context.unknown_fields)
-    turn = replace(
-        shared_turn(asked, context, ignored),
+    turn = shared_turn(
+        asked,
+        context,
+        ignored,
         messages=tuple(message.plain() for message in asked.messages),
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,

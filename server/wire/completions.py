@@ -83,8 +83,10 @@ def read_completion(body: bytes, context: Context) -> Turn:
     Raises InvalidValue, MissingParameter, UnsupportedParameter or InsufficientScope with `param`.
     """
     asked, ignored = read_body(body, CompletionRequest, COMPLETIONS, context.unknown_fields)
-    turn = replace(
-        shared_turn(asked, context, ignored),
+    turn = shared_turn(
+        asked,
+        context,
+        ignored,
         prompts=asked.prompts(),
         logprobs=asked.logprobs,
         echo=asked.echo,

@@ -1,8 +1,7 @@
 """What the routes that generate text share: the fields with their ranges, the unit, the sampling."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -79,14 +78,17 @@ class Asked(Wire):
     prompt_cache_options: PromptCacheOptions | None = None
 
     def sampling(self) -> Sampling:
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
-        )
+        return Sampling(**self._drawn())
+
+    def _drawn(self) -> dict[str, Any]:
+        return {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "seed": self.seed,
+        }
 
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -116,8 +118,8 @@ class Generation(Asked):
         return self
 
     def sampling(self) -> Sampling:
-        return replace(
-            super().sampling(),
+        return Sampling(
+            **self._drawn(),
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
         )
@@ -155,8 +157,8 @@ def unit_of(
     return Unit(context.id, "request")
 
 
-def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
-    """The turn as far as every route says it alike; each replaces what is its own, the model's name first.
+def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...], *, model: str = "", **own: Any) -> Turn:
+    """The turn as far as every route says it alike, with what is a route's `own`.
 
     Raises InsufficientScope.
     """
@@ -172,7 +174,7 @@ def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
         id=context.id,
         created=context.created,
         tenant=context.tenant,
-        model="",
+        model=model,
         sampling=asked.sampling(),
         stop=asked.stops(),
         wishes=asked.fewshot.wishes(),
@@ -183,18 +185,19 @@ def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...]) -> Turn:
         noted=context.noted,
         deadline_seconds=context.deadline_for(stream=asked.stream),
         ignored=ignored,
+        **own,
     )
 
 
-def shared_turn(asked: Generation, context: Context, ignored: tuple[str, ...]) -> Turn:
-    """The turn as far as chat and completions say it alike. Raises InsufficientScope."""
-    return replace(
-        turn_of(asked, context, ignored),
-        model=asked.model,
-        n=asked.n,
-        max_tokens=asked.max_tokens,
-        logit_bias=asked.bias(),
-        ignore_eos=asked.ignore_eos,
-        include_usage=asked.stream_options.include_usage,
-        continuous_usage=asked.stream_options.continuous_usage_stats,
-    )
+def shared_turn(asked: Generation, context: Context, ignored: tuple[str, ...], **own: Any) -> Turn:
+    """The turn as chat and completions say it alike, with what is one's `own`. Raises InsufficientScope."""
+    shared = {
+        "model": asked.model,
+        "n": asked.n,
+        "max_tokens": asked.max_tokens,
+        "logit_bias": asked.bias(),
+        "ignore_eos": asked.ignore_eos,
+        "include_usage": asked.stream_options.include_usage,
+        "continuous_usage": asked.stream_options.continuous_usage_stats,
+    }
+    return turn_of(asked, context, ignored, **{**shared, **own})

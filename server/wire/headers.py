@@ -1,7 +1,7 @@
 """Request headers that mean something, and the response headers of a generation (openai-surface §1)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from server.errors import InvalidValue
 from server.quotas import Kind, Standing
@@ -20,6 +20,19 @@ EXPOSED = (
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
+MEANT = frozenset(
+    (
+        *(b"x-request-timeout", b"x-stainless-read-timeout", b"x-stainless-retry-count"),
+        *(b"x-client-request-id", b"x-request-id", b"idempotency-key", b"traceparent"),
+    )
+)
+
+
+def meant(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Those of a request's headers that the functions below ask for; of several of a name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(raw) if name in MEANT}
+
+
 def deadline_of(headers: Mapping[str, str]) -> float | None:
     """X-Request-Timeout, in seconds. Raises InvalidValue where it is no number from 0.1 to 3600."""
     asked = headers.get("x-request-timeout")
@@ -33,12 +46,15 @@ def deadline_of(headers: Mapping[str, str]) -> float | None:
 
 def patience_of(headers: Mapping[str, str]) -> float | None:
     """The client's own read timeout in seconds, where it says one that is of use."""
-    waits = _number(headers.get("x-stainless-read-timeout", ""))
+    said = headers.get("x-stainless-read-timeout")
+    waits = None if said is None else _number(said)
     return waits if waits is not None and SHORTEST_SECONDS <= waits <= LONGEST_SECONDS else None
 
 
 def noted_of(headers: Mapping[str, str]) -> dict[str, str | int]:
     """What a generation writes down of its headers, by the journal's column; nothing that is malformed."""
+    if not headers:
+        return {}
     found: dict[str, str | int | None] = {
         "client_request_id": _visible(headers, "x-client-request-id", 128)
         or _visible(headers, "x-request-id", 128),
@@ -96,13 +112,13 @@ def duration(seconds: float) -> str:
 
 def _visible(headers: Mapping[str, str], name: str, longest: int) -> str | None:
     """A header of visible ASCII characters that is not too long."""
-    said = headers.get(name, "")
-    return said if re.fullmatch(f"[!-~]{{1,{longest}}}", said) else None
+    said = headers.get(name)
+    return said if said is not None and re.fullmatch(f"[!-~]{{1,{longest}}}", said) else None
 
 
 def _trace(traceparent: str) -> str | None:
     """The trace id of a W3C traceparent."""
-    found = TRACEPARENT.fullmatch(traceparent)
+    found = TRACEPARENT.fullmatch(traceparent) if traceparent else None
     return found[1] if found and found[1] != "0" * 32 else None
 
 

@@ -80,7 +80,9 @@ def read_body(
 
     Raises InvalidValue, MissingParameter or UnsupportedParameter.
     """
-    value = without_nulls(read_json(body))
+    value = read_json(body)
+    if b"null" in body:
+        value = without_nulls(value)
     if not isinstance(value, dict):
         raise InvalidValue("The body must be a JSON object.")
     skipped: list[str] = []
@@ -107,7 +109,8 @@ def read_json(body: bytes) -> Any:
     except orjson.JSONDecodeError as problem:
         reason = str(problem).split(":")[0]  # the rest is a position, which is harmless but long
         raise InvalidValue(f"The body is not valid JSON: {reason} (character {problem.pos}).") from None
-    _refuse_depth(value)
+    if body.count(b"{") + body.count(b"[") > DEEPEST:  # else it cannot be deeper
+        _refuse_depth(value)
     # Two readers of one body may each take another of two equal keys; nobody means to send both.
     json.loads(body, object_pairs_hook=_refuse_duplicates)
     return value
