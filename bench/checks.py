@@ -39,22 +39,30 @@ class SameWork:
             self._repeated += prompt.ids in self._seen
             self._seen.add(prompt.ids)
 
-    def bare(self, decoded: Sequence[Decoded]) -> None:
-        for answer in decoded:
-            self._count("A1", answer.tokens, answer.cached_tokens)
+    def bare(self, decoded: Sequence[Decoded], lengths: Sequence[int] = ()) -> None:
+        """`lengths` where answers are not all of the same."""
+        for answer, wanted in zip(decoded, lengths or [self._tokens] * len(decoded), strict=True):
+            self._count("A1", answer.tokens, answer.cached_tokens, wanted)
 
     def served(self, told: Sequence[Told], prompts: Sequence[ChatPrompt]) -> None:
         """`told` in the order of `prompts`."""
         self.answered([seen(answer) for answer in told], prompts)
 
-    def answered(self, answers: Sequence[Answer], prompts: Sequence[ChatPrompt], arm: str = "A4") -> None:
-        """`answers` in the order of `prompts`."""
-        for answer, prompt in zip(answers, prompts, strict=True):
+    def answered(
+        self,
+        answers: Sequence[Answer],
+        prompts: Sequence[ChatPrompt],
+        arm: str = "A4",
+        lengths: Sequence[int] = (),
+    ) -> None:
+        """`answers` in the order of `prompts`; `lengths` where they are not all of the same."""
+        all_of = lengths or [self._tokens] * len(answers)
+        for answer, prompt, wanted in zip(answers, prompts, all_of, strict=True):
             self.compared += 1
             if answer.problem:
                 self._errors.append(answer.problem)
                 continue
-            self._count(arm, answer.tokens, answer.cached_tokens)
+            self._count(arm, answer.tokens, answer.cached_tokens, wanted)
             if answer.prompt_sha256 != hashlib.sha256(token_bytes((prompt.ids,))).hexdigest():
                 self._prompts.append(prompt.text[:40])
 
@@ -62,14 +70,18 @@ class SameWork:
         return [
             Check("no errors", not self._errors, "; ".join(self._errors[:2])),
             Check("the server's prompt ids have the SHA-256 of the bare arm's", not self._prompts),
-            Check("every answer has the same length", not self._lengths, "; ".join(self._lengths[:3])),
+            Check(
+                "every answer has the length that was asked for",
+                not self._lengths,
+                "; ".join(self._lengths[:3]),
+            ),
             Check("no prompt was asked twice", not self._repeated),
             Check("no prompt found a cached prefix", not self._cached, "; ".join(self._cached[:3])),
             below_its_core(client_share),
         ]
 
-    def _count(self, arm: str, tokens: int, cached: int) -> None:
-        if tokens != self._tokens:
+    def _count(self, arm: str, tokens: int, cached: int, wanted: int) -> None:
+        if tokens != wanted:
             self._lengths.append(f"{arm}: {tokens} tokens")
         if cached:
             self._cached.append(f"{arm}: {cached} tokens")

@@ -19,6 +19,7 @@ class Decoded(NamedTuple):
     text: str
     tokens: int
     cached_tokens: int
+    ended: float = 0.0  # where it was looked at
 
     @property
     def ttft(self) -> float:

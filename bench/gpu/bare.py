@@ -12,25 +12,28 @@ from server.records import Limits
 
 
 async def bare(
-    host: Host, prompts: Sequence[tuple[int, ...]], *, tokens: int, concurrency: int
+    host: Host, prompts: Sequence[tuple[int, ...]], *, tokens: Sequence[int], concurrency: int
 ) -> tuple[list[Decoded], float]:
-    """The answers in the prompts' order, and seconds from the first question to the last answer."""
+    """The answers in the prompts' order, and seconds from the first question to the last answer.
+
+    `tokens` are those of each answer.
+    """
     work = partial(drained, prompts=prompts, tokens=tokens, concurrency=concurrency)
     found: tuple[list[Decoded], float] = await host.call(work)
     return found
 
 
 async def drained(
-    decoder: Any, *, prompts: Sequence[tuple[int, ...]], tokens: int, concurrency: int
+    decoder: Any, *, prompts: Sequence[tuple[int, ...]], tokens: Sequence[int], concurrency: int
 ) -> tuple[list[Decoded], float]:
     from server.vllm_decoder.sampling import sampling_params
 
-    limits = Limits(max_tokens=tokens, temperature=0.0, ignore_eos=True)
-    waiting = iter(enumerate(prompts))
+    waiting = iter(enumerate(zip(prompts, tokens, strict=True)))
     found: dict[int, Decoded] = {}
 
     async def work() -> None:
-        for number, prompt in waiting:
+        for number, (prompt, wanted) in waiting:
+            limits = Limits(max_tokens=wanted, temperature=0.0, ignore_eos=True)
             asked, first, count, cached = time.monotonic(), 0.0, 0, 0
             inputs = {"prompt_token_ids": list(prompt), "cache_salt": "bare"}
             name = f"bare-{time.monotonic_ns()}-{number}"
@@ -38,7 +41,7 @@ async def drained(
                 first = first or time.monotonic()
                 count += len(output.outputs[0].token_ids)
                 cached = max(cached, output.num_cached_tokens or 0)
-            found[number] = Decoded(asked, first, "", count, cached)
+            found[number] = Decoded(asked, first, "", count, cached, time.monotonic())
 
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:

@@ -119,7 +119,9 @@ class Arms:
         self.problems += [answer.problem for answer in sent.answers if answer.problem]
         prompts = [prompt for prompt in (await self._host.engine_prompts()).values()]
         await self._fresh()
-        _, spent = await bare(self._host, prompts, tokens=effort.tokens, concurrency=effort.streams)
+        _, spent = await bare(
+            self._host, prompts, tokens=[effort.tokens] * len(prompts), concurrency=effort.streams
+        )
         self.full_rate = len(prompts) / spent
         return len(requests) / sent.seconds, self.full_rate
 

@@ -1,4 +1,7 @@
-"""G2: tokens a second of a full engine, through our server against the bare engine (workload W3)."""
+"""G2: tokens a second of a full engine, through our server against the bare engine (workload W3).
+
+On a plateau (bench/plateau.py): what beginning with all streams at once costs is another question, G1's.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from bench.crowd import Answer, Crowd
 from bench.gpu.bare import bare
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
+from bench.plateau import lengths, rate
 from bench.processor import seconds
 from bench.records import Bar, Result, by_round
 from bench.rounds import estimate, floor, interleave, level, noise, ratio
@@ -25,11 +29,19 @@ class Effort:
     tokens: int  # out
     streams: int
     requests: int = 0  # a sample; 0: as many as streams
+    waves: int = 1  # times the streams, beginning spread; 1: all at once, and no plateau
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each answer of a sample."""
+        if self.waves > 1:
+            return lengths(self.streams, self.waves, self.tokens)
+        return [self.tokens] * (self.requests or self.streams)
 
 
-QUICK = Effort(rounds=2, tokens=64, streams=32)
-FULL = Effort(rounds=3, tokens=512, streams=256)
-FULL_1B = Effort(rounds=2, tokens=512, streams=512)
+QUICK = Effort(rounds=2, tokens=64, streams=32, waves=3)
+FULL = Effort(rounds=3, tokens=512, streams=256, waves=4)  # a minute and more of plateau each arm
+FULL_1B = Effort(rounds=3, tokens=512, streams=512, waves=4)
 
 
 class Arms:
@@ -43,6 +55,7 @@ class Arms:
         self.work = SameWork(effort.tokens)
         self.client_share = 0.0
         self.cpu_us_per_token: dict[str, list[float]] = {"A1": [], "A4": []}
+        self.plateau_seconds: dict[str, float] = {"A1": 0.0, "A4": 0.0}
 
     async def bare(self) -> float:
         """Tokens a second."""
@@ -51,23 +64,31 @@ class Arms:
         answers, spent = await bare(
             self._host,
             [prompt.ids for prompt in prompts],
-            tokens=self._effort.tokens,
+            tokens=self._effort.lengths,
             concurrency=self._effort.streams,
         )
         self._spent("A1", cpu, answers)
-        self.work.bare(answers)
-        return sum(answer.tokens for answer in answers) / spent
+        self.work.bare(answers, self._effort.lengths)
+        return self._rate("A1", answers, spent)
 
     async def served(self) -> float:
         """Tokens a second."""
         prompts = await self._prompts("A4")
-        requests = [chat(self._host.up.profile.name, prompt.text, self._effort.tokens) for prompt in prompts]
+        name, each = self._host.up.profile.name, self._effort.lengths
+        requests = [chat(name, prompt.text, tokens) for prompt, tokens in zip(prompts, each, strict=True)]
         cpu = seconds(self._host.up.pid)
         sent = await self._clients.send(self._host.up.port, requests, self._effort.streams)
         self._spent("A4", cpu, sent.answers)
         self.client_share = max(self.client_share, sent.client_share)
-        self.work.answered(sent.answers, prompts)
-        return sum(answer.tokens for answer in sent.answers) / sent.seconds
+        self.work.answered(sent.answers, prompts, lengths=each)
+        return self._rate("A4", sent.answers, sent.seconds)
+
+    def _rate(self, arm: str, answers: Sequence[Decoded | Answer], spent: float) -> float:
+        if self._effort.waves == 1:
+            return sum(answer.tokens for answer in answers) / spent
+        found, seconds = rate(answers, self._effort.streams)
+        self.plateau_seconds[arm] += seconds
+        return found
 
     def _spent(self, arm: str, since: float, answers: Sequence[Decoded | Answer]) -> None:
         tokens = sum(answer.tokens for answer in answers)
@@ -77,7 +98,7 @@ class Arms:
     async def _prompts(self, arm: str) -> list[Any]:
         """The n-th sample of one arm asks what the n-th of the other asks."""
         self._asked[arm] += 1
-        count = self._effort.requests or self._effort.streams
+        count = len(self._effort.lengths)
         drawn = {"seed": 70_000 + self._asked[arm], "count": count, "tokens": PROMPT_TOKENS}
         prompts = await self._host.draw(**drawn)
         if arm == "A4":
@@ -95,6 +116,7 @@ async def measure(
     await interleave(samples, 1)
     for warm in arms.cpu_us_per_token.values():
         warm.clear()
+    arms.plateau_seconds = dict.fromkeys(samples, 0.0)
     rounds = await interleave(samples, effort.rounds, say)
     served = ratio(rounds, "A4", "A1")
     must, moon = BARS.get(shape, (None, None)) if on_gpu_machine() else (None, None)
@@ -140,6 +162,9 @@ async def measure(
         notes=(
             "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and "
             "dropped; the server idles meanwhile.",
+            f"Rates are those of plateaus, {arms.plateau_seconds['A1']:.0f} and "
+            f"{arms.plateau_seconds['A4']:.0f} seconds of them: the first answers end at different times, "
+            "then whoever is answered asks again.",
             "The processor time a token includes vLLM's own share of the server's process.",
         ),
     )
