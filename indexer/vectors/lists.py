@@ -97,11 +97,9 @@ class Lists:
             met = [self._in(lists) for lists in near]
         else:
             mask = masked(chosen, len(rows))
-            # A filter may choose what lies far from the question: then look on until as many were met
-            # as of a filter that does not care, give or take the half.
-            enough = min(some, max(top, some * probes // (2 * len(self._centroids))))
+            expected = some * probes // len(self._centroids)
             met = [
-                self._chosen_in(lists, query, mask, enough)
+                self._chosen_in(lists, query, mask, min(some, max(top, expected // 2)))
                 for lists, query in zip(near, queries, strict=True)
             ]
         found = [scan(rows, query[None, :], top, at) for query, at in zip(queries, met, strict=True)]
@@ -113,15 +111,23 @@ class Lists:
     def _chosen_in(
         self, lists: NDArray[np.int64], query: Vectors, mask: NDArray[np.bool_], enough: int
     ) -> NDArray[np.int64]:
-        """Chosen rows of these lists, and of more of the nearest where they are not enough."""
+        """Chosen rows of these lists; of more of the nearest where they are not `enough`.
+
+        Then the filter chooses what lies far from the question, perhaps all of a few lists: as many rows
+        are met as if nothing were filtered.
+        """
+        at = self._in(lists)
+        at = at[mask[at]]
+        if len(at) >= enough:
+            return at
         everything = len(self._centroids)
-        while True:
-            at = self._in(lists)
-            at = at[mask[at]]
-            if len(at) >= enough or len(lists) == everything:
-                return at
+        enough = max(enough, 2 * self.effort * len(self._members) // everything)
+        while len(at) < enough and len(lists) < everything:
             wider = min(2 * len(lists), everything)
             lists = scan(self._centroids, query[None, :], wider).positions[0]
+            at = self._in(lists)
+            at = at[mask[at]]
+        return at
 
     def _in(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
         parts = [self._members[self._bounds[i] : self._bounds[i + 1]] for i in lists.tolist()]

@@ -13,6 +13,7 @@ from indexer.vectors.lists import Lists
 from indexer.vectors.scan import Best, Rows
 from indexer.vectors.selection import Chosen, count
 
+LEAST_SHARE = 0.05  # where fewer may be found, all are looked at: the nearest are spread over many lists
 MOST_SHARE = 0.5  # where more may be found, a walk is cheaper, and tombstones alone stay with it
 CALIBRATED = 0.1  # share at which the lists' probes are measured
 
@@ -67,7 +68,7 @@ class Routes:
         return self._way(len(rows), top, share).search(rows, queries, top, chosen)
 
     def _way(self, rows: int, top: int, share: float) -> Graph | Lists:
-        if share > MOST_SHARE:
+        if not LEAST_SHARE <= share <= MOST_SHARE:
             return self.graph
         ways: tuple[Graph | Lists, ...] = (self.graph, self.lists)
         return min(ways, key=lambda way: way.visits(rows, top, share))

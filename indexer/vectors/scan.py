@@ -107,7 +107,7 @@ def _picked(rows: Rows, queries: Vectors, top: int, at: NDArray[np.int64]) -> Be
     parts = [_empty(len(queries), top)]
     for start in range(0, len(at), BLOCK):
         some = at[start : start + BLOCK]
-        parts = [merged([*parts, _back(_product(widen(rows[some]), queries, top), some)], top)]
+        parts = [merged([*parts, _back(scan(rows.take(some, axis=0), queries, top), some)], top)]
     return parts[0]
 
 

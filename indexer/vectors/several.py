@@ -52,6 +52,7 @@ class _Task(NamedTuple):
     ids: Ids
     rows: Rows
     chosen: Chosen
+    some: int  # chosen rows
     shortcut: Shortcut | None
     work: float  # rows looked at
 
@@ -73,7 +74,7 @@ def nearest_each(
     """`nearest` for each row of `vectors`, shape (q, dimension), in one pass over the segments."""
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
     tasks = list(_tasks(segments, len(queries), top, hidden, allowed)) if top > 0 and len(queries) else []
-    top = min(top, sum(count(task.chosen, len(task.ids)) for task in tasks))
+    top = min(top, sum(task.some for task in tasks))
     if top <= 0:
         return [Ranked((), ()) for _ in queries]
 
@@ -103,7 +104,7 @@ def _tasks(
         if shortcut is not None:
             visits = shortcut.visits(rows, min(top, some), some / rows)
             if visits < some * _SEQUENTIAL:
-                yield _Task(segment.ids, segment.stored, selected, shortcut, visits)
+                yield _Task(segment.ids, segment.stored, selected, some, shortcut, visits)
                 continue
         # Few may be found, or the walk would meet most of them anyway: look at each, and miss none.
         # A matrix product spreads over the cores by itself.
@@ -112,7 +113,14 @@ def _tasks(
         for start, stop in itertools.pairwise(bounds.tolist()):
             if start < stop:
                 here = part(selected, start, stop)
-                yield _Task(segment.ids[start:stop], segment.stored[start:stop], here, None, stop - start)
+                yield _Task(
+                    segment.ids[start:stop],
+                    segment.stored[start:stop],
+                    here,
+                    count(here, stop - start),
+                    None,
+                    stop - start,
+                )
 
 
 def _ranked(scores: Vectors, ids: Ids, top: int) -> Ranked:
