@@ -4,8 +4,9 @@ import subprocess
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
-from deploy.gpu.make_bundle import frozen, lay_open, own_requirements, parts, requirements_of
+from deploy.gpu.make_bundle import frozen, lay_open, own_requirements, parts, requirements_of, spelled
 
 
 def wheel(folder, name, files, requires=()):
@@ -38,6 +39,14 @@ def test_requirements_follow_the_hosts_markers_and_the_extras_asked_for(tmp_path
     made = wheel(tmp_path, "w", {}, lines)
     assert [wanted.name for wanted in requirements_of(made, set())] == ["a"]
     assert [wanted.name for wanted in requirements_of(made, {"fast"})] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [("a==26.06.*", "a==26.6.*"), ("a==1.0.0", "a==1.0.0"), ("a>=2.10,<3.0a1", "a<3.0a1,>=2.10"), ("a", "a")],
+)
+def test_versions_are_asked_for_as_pip_spells_them(written, found):
+    assert spelled(Requirement(written)) == found
 
 
 def test_what_is_laid_open_goes_through_the_parts_unharmed(tmp_path):

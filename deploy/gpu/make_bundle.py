@@ -114,13 +114,18 @@ def fetched(wanted: Sequence[Requirement], have: dict[str, str], into: Path) -> 
         if fits or name in NEVER or name in seen:
             continue
         seen.add(name)
-        spec = f"{want.name}{want.specifier}"
+        spec = spelled(want)
         if name in locked and want.specifier.contains(locked[name], prereleases=True):
             spec = f"{name}=={locked[name]}"  # what the tests run with
         wheel = download(INSTEAD.get(name, spec), into)
         say(f"{wheel.name}  {wheel.stat().st_size / 2**20:.1f} MiB")
         yield wheel
         queue += requirements_of(wheel, want.extras)
+
+
+def spelled(want: Requirement) -> str:
+    """As pip finds it: NVIDIA's wheels ask for `26.06.*` of each other, and no 26.6.0 is that to pip."""
+    return want.name + re.sub(r"(?<![\w])0+(?=\d)", "", str(want.specifier))
 
 
 def download(spec: str, into: Path) -> Path:
