@@ -17,7 +17,7 @@ import tantivy
 
 from indexer.errors import StoreDamaged
 from indexer.records import Ranked
-from indexer.scored import Scored, among, best, least
+from indexer.scored import Scored, among, best, visible
 from indexer.seams import Ids
 from indexer.words import SCRIPTS, words
 
@@ -26,7 +26,6 @@ NONE = np.empty(0, dtype=np.int64)
 MOST_TERMS = 256  # of a query; the rarest are kept
 REMEMBERED = 50_000  # words whose stem, and terms whose weight in an index, is kept
 _HEAP_BYTES = 32_000_000
-_SOME = 16  # hits that any index is asked for at least
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
 _FIELD, _FIELD_0_1_0 = "stems", "terms"
@@ -233,29 +232,12 @@ def match(
         }
         if boosts:
             asked.append((segment, boosts))
-    if len(hidden) or allowed is not None:
+    if allowed is not None:
         found = [segment.scores(boosts, top, hidden, allowed) for segment, boosts in asked]
     else:
-        found = _fairly(asked, top)
+        found = visible(asked, top, hidden)
     most = _SATURATION * sum(count * rarity[term].idf for term, count in wanted.items())
     return best(found, top), most
-
-
-def _fairly(asked: Sequence[tuple[TantivyKeywords, dict[str, float]]], top: int) -> list[Scored]:
-    """`scores` of each index, less what is not among the best `top` of all.
-
-    Each is asked for twice its share of them at first: to hand hits over costs more than to find them.
-    """
-    texts = sum(segment.size for segment, _ in asked)
-    limits = [min(top, _SOME + 2 * top * segment.size // texts) for segment, _ in asked]
-    found = [segment.hits(boosts, most) for (segment, boosts), most in zip(asked, limits, strict=True)]
-    floor = least(found, top)
-    for at, ((segment, boosts), most) in enumerate(zip(asked, limits, strict=True)):
-        if most < top and len(found[at]) == most and found[at][-1][0] >= floor:  # it may have more of them
-            found[at] = segment.hits(boosts, top)
-    floor = least(found, top)
-    kept = [[hit for hit in hits if hit[0] >= floor] for hits in found]
-    return [segment.named(hits) for (segment, _), hits in zip(asked, kept, strict=True) if hits]
 
 
 def _together(local: Sequence[Mapping[str, Rarity]], total: int) -> dict[str, Rarity]:

@@ -3,13 +3,31 @@
 import math
 from collections.abc import Sequence
 from operator import neg
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.records import Ranked
 from indexer.seams import Ids
+
+SOME = 16  # hits that any index is asked for at least
+
+Asked = Sequence[tuple["Index", dict[str, float]]]  # each with the weights of its terms
+
+
+class Index(Protocol):
+    """One of several that are asked together."""
+
+    size: int  # texts in it
+
+    def hits(self, weights: dict[str, float], top: int) -> list[tuple[float, Any]]:
+        """(score, an address that `named` understands) of the best `top` texts, best first."""
+        ...
+
+    def named(self, hits: Sequence[tuple[float, Any]]) -> "Scored":
+        """The same by their ids."""
+        ...
 
 
 class Scored(NamedTuple):
@@ -20,7 +38,7 @@ class Scored(NamedTuple):
 
 
 def best(found: Sequence[Scored], top: int) -> Ranked:
-    """The highest scores, equal ones by id."""
+    """The `top` highest scores, equal ones by id."""
     if not found:
         return Ranked((), ())
     if len(found) == 1:  # it is in order, but for equal scores
@@ -28,7 +46,7 @@ def best(found: Sequence[Scored], top: int) -> Ranked:
         if len(set(scores)) < len(scores):
             pairs = sorted(zip(map(neg, scores), ids, strict=True))
             scores, ids = [-score for score, _ in pairs], [row for _, row in pairs]
-        return Ranked(tuple(ids), tuple(scores))
+        return Ranked(tuple(ids[:top]), tuple(scores[:top]))
     every = np.array([score for one in found for score in one.scores], dtype=np.float64)
     rows = np.array([row for one in found for row in one.ids], dtype=np.int64)
     if len(every) > top:  # before the slower sort by two keys
@@ -36,6 +54,48 @@ def best(found: Sequence[Scored], top: int) -> Ranked:
         every, rows = every[high], rows[high]
     order = np.lexsort((rows, -every))[:top]
     return Ranked(tuple(rows[order].tolist()), tuple(every[order].tolist()))
+
+
+def visible(asked: Asked, top: int, hidden: Ids) -> list[Scored]:
+    """Of each index what may be among the best `top` of all that are not in the sorted `hidden`.
+
+    Some are looked for beyond `top`: few are hidden, or their segment would have been written anew.
+    """
+    wanted = top + min(len(hidden), SOME)
+    while True:
+        found = _fairly(asked, wanted)
+        if not len(hidden):
+            return found
+        kept = [_without(one, hidden) for one in found]
+        enough = sum(len(one.ids) for one in kept) >= top
+        if enough or sum(len(one.ids) for one in found) < wanted:
+            return kept
+        wanted *= 2
+
+
+def _without(found: Scored, hidden: Ids) -> Scored:
+    gone = among(np.array(found.ids, dtype=np.int64), hidden)
+    if not gone.any():
+        return found
+    at = np.flatnonzero(~gone).tolist()
+    return Scored([found.scores[place] for place in at], [found.ids[place] for place in at])
+
+
+def _fairly(asked: Asked, top: int) -> list[Scored]:
+    """The hits of each index, less what is not among the best `top` of all.
+
+    Each is asked for twice its share of them at first: to hand hits over costs more than to find them.
+    """
+    texts = sum(index.size for index, _ in asked)
+    limits = [min(top, SOME + 2 * top * index.size // texts) for index, _ in asked]
+    found = [index.hits(weights, most) for (index, weights), most in zip(asked, limits, strict=True)]
+    floor = least(found, top)
+    for at, ((index, weights), most) in enumerate(zip(asked, limits, strict=True)):
+        if most < top and len(found[at]) == most and found[at][-1][0] >= floor:  # it may have more of them
+            found[at] = index.hits(weights, top)
+    floor = least(found, top)
+    kept = [[hit for hit in hits if hit[0] >= floor] for hits in found]
+    return [index.named(hits) for (index, _), hits in zip(asked, kept, strict=True) if hits]
 
 
 def least(found: Sequence[Sequence[tuple[float, object]]], top: int) -> float:

@@ -61,6 +61,15 @@ def test_an_index_with_more_than_its_share_of_the_best_gives_them_all(uneven, qu
     assert match(uneven, question, top) == expected
 
 
+@pytest.mark.parametrize("top", [1, 20, 60, 600])
+@pytest.mark.parametrize("step", [1, 2, 40])
+def test_hidden_texts_take_no_place_however_many_there_are(uneven, step, top):
+    best = match(uneven, "duck pond", 200)[0].ids
+    hidden = np.sort(np.array(best[::step], dtype=np.int64))
+    expected = match(uneven, "duck pond", top, hidden, allowed=np.arange(1, 446))
+    assert match(uneven, "duck pond", top, hidden) == expected
+
+
 def test_removed_and_hidden_texts_are_not_found_and_take_no_place(tmp_path):
     index = TantivyKeywords(tmp_path / "k")
     index.add(IDS, TEXTS)
