@@ -8,7 +8,6 @@ The benchmark's own process is the client of A4 and only asks for A1 over a pipe
 
 import asyncio
 import contextlib
-import gc
 import multiprocessing
 import os
 import time
@@ -26,7 +25,7 @@ from bench.records import NotMeasured
 from bench.workloads import ChatPrompt, chat_prompts
 from server.app import create_app
 from server.engine import Engine
-from server.loops import loop_factory
+from server.loops import loop_factory, settle
 from server.metrics import Metrics
 from server.profile import ModelProfile
 from server.records import Limits
@@ -157,7 +156,7 @@ async def _serve(settings: Settings, pipe: Connection, opener: Opener | None) ->
         engine = Engine(lambda: _itself(clocked))
         engine.start()
         await engine.up.wait()
-        gc.freeze()  # as the product does
+        settle()  # as the product does
         proving = asyncio.create_task(_keep_from_probing(own, engine))
         app = create_app(
             lambda: contextlib.nullcontext(replace(opened, parts=replace(opened.parts, engine=engine))),

@@ -49,6 +49,7 @@ from server.stored_responses import StoredResponses
 from server.wire.handlers import error_response, install_error_handlers
 from server.wire.headers import EXPOSED, ratelimit_headers
 
+TOLD = (b"x-request-id", b"x-fewshot-id")  # of an answer's headers, those that others want to know
 UNCONDITIONAL = ("/health", "/ready")  # a server that is full is not one that is down
 
 
@@ -211,11 +212,16 @@ class Accounting:
             nonlocal status, turn
             if message["type"] == "http.response.start":
                 status = message["status"]
+                found = {name: value for name, value in message["headers"] if name in TOLD}
                 headers = MutableHeaders(scope=message)
-                headers.setdefault("x-request-id", request_id)
-                turn = headers.get("x-fewshot-id")
-                if standings := scope["state"].get("standings"):  # of a route that counts
-                    headers.update(ratelimit_headers(standings()))
+                if b"x-request-id" not in found:
+                    headers.raw.append((b"x-request-id", request_id.encode()))
+                if (named := found.get(b"x-fewshot-id")) is not None:
+                    turn = named.decode("latin-1")
+                if (counts := scope["state"].get("standings")) and (
+                    said := counts()
+                ):  # of a route that counts
+                    headers.update(ratelimit_headers(said))
             await send(message)
 
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,10 +62,15 @@ async def anyone(request: Request) -> None:
     """The dependency of the two routes that need no key: liveness and readiness."""
 
 
+@lru_cache(maxsize=64)
+def _is_here(host: str) -> bool:
+    """Whether a Host header names this machine."""
+    return (urlsplit(f"//{host}").hostname or "") in LOOPBACK
+
+
 def _refuse_foreign(request: Request) -> None:
     headers = request.headers
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if host not in LOOPBACK:
+    if not _is_here(headers.get("host", "")):
         raise InvalidValue("without API keys this server only answers to localhost; turn on auth.enabled")
     origin = headers.get("origin")
     if origin and (urlsplit(origin).hostname or "") not in LOOPBACK:

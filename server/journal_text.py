@@ -1,7 +1,10 @@
 """How the journal spells records as JSON."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -19,7 +22,14 @@ def as_json(value: Any) -> str:
 
 def flat(record: Any) -> dict[str, Any]:
     """The fields of a record of slots; records inside it as they are, where `asdict` would copy them all."""
-    return {name: getattr(record, name) for name in record.__slots__}
+    names, values = _fields(type(record))
+    return dict(zip(names, values(record), strict=True))
+
+
+@cache
+def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(kind.__slots__)
+    return names, attrgetter(*names)
 
 
 def spoken(message: Message) -> dict[str, Any]:

@@ -15,12 +15,17 @@ NOTHING_SAID = Sampling()
 
 
 def decide_limits(
-    turn: Turn, template: Template | None, profile: ModelProfile, prompt_tokens: int, output_tokens: int
+    turn: Turn,
+    template: Template | None,
+    profile: ModelProfile,
+    prompt_tokens: int,
+    output_tokens: int,
+    secret: bytes = b"",
 ) -> Limits:
     """Every value: the caller's, else the template's, else the model's own, else OpenAI's default.
 
     `output_tokens` stands in for max_tokens when nobody says; whatever is wanted, prompt and answer fit the
-    model's context.
+    model's context. `secret` salts the prefix cache.
     """
     asked, own = turn.sampling, profile.sampling
     default = template.sampling if template else NOTHING_SAID
@@ -53,6 +58,7 @@ def decide_limits(
         schema=turn.schema if turn.calling.schema is None else turn.calling.schema,
         schema_of="response_format" if turn.calling.schema is None else "tools",
         parsed=turn.calling.parsed,
+        cache_salt=salt_of(secret, turn.tenant),
     )
 
 

@@ -92,13 +92,8 @@ async def prepare(turn: Turn, ticket: Ticket, parts: Parts) -> Prepared:
     ticket.exposed = turn.id
     parts.metrics.exposed(met)
     plan = await _plan_met(turn, met, profile, ticket, parts)
-    timed = replace(
-        plan,
-        queue_seconds=ticket.queue_seconds,
-        started=started - ticket.queue_seconds,
-        limits=replace(plan.limits, cache_salt=salt_of(parts.secret, turn.tenant)),
-    )
-    return Prepared(timed, exposed)
+    waited = ticket.queue_seconds
+    return Prepared(replace(plan, queue_seconds=waited, started=started - waited), exposed)
 
 
 def answer(prepared: Prepared, ticket: Ticket, parts: Parts) -> Answer:
@@ -181,7 +176,7 @@ async def _plan_as_it_came(turn: Turn, profile: ModelProfile, parts: Parts) -> P
             f"{context} tokens. Shorten the prompt or lower max_tokens",
             param="messages" if turn.messages else "prompt",
         )
-    limits = decide_limits(turn, None, profile, longest, parts.output_tokens)
+    limits = decide_limits(turn, None, profile, longest, parts.output_tokens, parts.secret)
     plan = drafted(turn, profile, prompts, limits, messages=turn.messages)
     if gone:
         plan = replace(plan, dropped={"turns": gone})
@@ -204,7 +199,7 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
         parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
         refusal = said_instead(turn, template, question, instructions)
         if refusal is not None:
-            limits = decide_limits(turn, template, profile, 0, parts.output_tokens)
+            limits = decide_limits(turn, template, profile, 0, parts.output_tokens, parts.secret)
             plan = drafted(turn, profile, (), limits, template=template, grounding="refused")
             return replace(
                 plan,
@@ -242,7 +237,7 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
     grounding: Grounding = "not_requested"
     if turn.search.stores:
         grounding = "grounded" if prompt.used else "ungrounded"
-    limits = decide_limits(turn, template, profile, len(ids), parts.output_tokens)
+    limits = decide_limits(turn, template, profile, len(ids), parts.output_tokens, parts.secret)
     return replace(
         drafted(
             turn, profile, (ids,), limits, template=template, messages=prompt.messages, grounding=grounding

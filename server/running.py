@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import resource
@@ -24,7 +23,7 @@ from prompts.errors import PromptError
 from server.app import Opened, create_app
 from server.bounded_http import bounded_http
 from server.logs import log_request, set_up
-from server.loops import loop_factory
+from server.loops import loop_factory, settle
 from server.metrics import Metrics
 from server.observing import Observer
 from server.refusal import Refusal
@@ -153,7 +152,7 @@ async def _announce(opened: Opened, server: uvicorn.Server) -> None:
         _say(f"The engine did not start: {engine.failure}")
         server.should_exit = True
         return
-    gc.freeze()  # what start-up built lives as long as the process: no collection need look at it again
+    settle()
     profile = engine.decoder.profile
     _say(
         f"Ready after {time.monotonic() - began:.0f} s: "

@@ -1,8 +1,6 @@
 """JSON bodies, bounded: each in bytes and seconds, and all that are being read at once in bytes."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -18,14 +16,9 @@ class Bodies:
         self._most_bytes = most_bytes
         self.reading_bytes = 0
 
-    @contextmanager
-    def one(self) -> Iterator["Body"]:
-        """A body's bytes count from when they arrive until this ends."""
-        body = Body(self)
-        try:
-            yield body
-        finally:
-            self.reading_bytes -= body.size
+    def one(self) -> "Body":
+        """A body's bytes count from when they arrive until its block ends."""
+        return Body(self)
 
     def take(self, many: int) -> None:
         """Count these bytes. Raises QueueFull when all together are too many."""
@@ -41,6 +34,12 @@ class Body:
         self._bodies = bodies
         self._chunks: list[bytes] = []
         self.size = 0
+
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bodies.reading_bytes -= self.size
 
     def take(self, chunk: bytes) -> None:
         """Raises QueueFull."""

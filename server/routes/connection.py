@@ -17,6 +17,12 @@ from server.wire.headers import deadline_of, patience_of
 
 T = TypeVar("T")
 
+FIXED = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
 log = logging.getLogger("fewshot")
 
 
@@ -103,8 +109,6 @@ class EventStream(Response):
     until then the buffers of a connection (some 0.6 MB) and one frame wait for him, and the engine behind.
     """
 
-    media_type = "text/event-stream; charset=utf-8"
-
     def __init__(
         self,
         frames: AsyncGenerator[bytes],
@@ -120,7 +124,10 @@ class EventStream(Response):
         self._look_seconds = stalled_seconds / 2
         self._handed = self._taken = 0  # frames
         self._stalled = False
-        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
+        self.raw_headers = [
+            *FIXED,
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._there = WhileThere(scope, receive)

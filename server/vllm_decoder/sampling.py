@@ -1,6 +1,7 @@
 """Limits as vLLM's SamplingParams, and back from what a model says of itself."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from server.records import Limits, Sampling
@@ -11,11 +12,18 @@ def own_sampling(said: Mapping[str, Any]) -> Sampling:
     return Sampling(**{name: said[name] for name in known if name in said})
 
 
-def sampling_params(limits: Limits, *, special_tokens: bool = False) -> Any:
-    """`special_tokens` leaves them in the text: the marks by which some models tell calls from words."""
+@cache
+def _classes() -> tuple[Any, Any, Any]:
+    """vLLM's, imported when first needed: its lazy imports look for them every time."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    return SamplingParams, StructuredOutputsParams, RequestOutputKind.DELTA
+
+
+def sampling_params(limits: Limits, *, special_tokens: bool = False) -> Any:
+    """`special_tokens` leaves them in the text: the marks by which some models tell calls from words."""
+    SamplingParams, StructuredOutputsParams, DELTA = _classes()
     structured = None
     if limits.schema is not None:
         structured = (
@@ -41,7 +49,7 @@ def sampling_params(limits: Limits, *, special_tokens: bool = False) -> Any:
         prompt_logprobs=limits.prompt_logprobs,
         structured_outputs=structured,
         skip_special_tokens=not special_tokens,
-        output_kind=RequestOutputKind.DELTA,  # cumulative output would be quadratic in length
+        output_kind=DELTA,  # cumulative output would be quadratic in length
     )
     if hasattr(params, "skip_clone"):
         params.skip_clone = True  # of one request and nobody else's: vLLM need not copy its fifty fields

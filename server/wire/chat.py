@@ -12,7 +12,7 @@ from server.wire.chat_messages import ChatMessage, misnamed, misplaced
 from server.wire.fields import CHAT
 from server.wire.generation import Generation, shared_turn
 from server.wire.provenance import call_object, fewshot_object
-from server.wire.reading import Context, Off, Wire, fault, read_body
+from server.wire.reading import EMPTY_LIST, Context, Off, Wire, fault, read_body
 from server.wire.schemas import ResponseFormat
 from server.wire.tools import ChatToolChoice, ChatTools, calling_asked, searching_asked
 
@@ -29,7 +29,11 @@ class ChatRequest(Generation):
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: ChatTools = Field(default=[], description="functions, and at most one file_search")
+    tools: ChatTools = Field(
+        default_factory=list,
+        json_schema_extra=EMPTY_LIST,
+        description="functions, and at most one file_search",
+    )
     tool_choice: ChatToolChoice | None = None
     chat_template_kwargs: TemplateKwargs = TemplateKwargs()
     # Accepted and ignored (fields.py, class I).

@@ -8,7 +8,7 @@ from indexer.errors import FilterInvalid
 from indexer.filters import parse_filter
 from prompts.records import WhenEmpty
 from server.records import Markers, Search, SearchMode, Wishes
-from server.wire.reading import Wire, fault
+from server.wire.reading import EMPTY_OBJECT, Wire, fault
 
 FILTERS = "tools[0].filters"  # where a filter stands, until the place of its tool is known
 
@@ -25,7 +25,9 @@ class FewshotRequest(Wire):
         default=None, description="`name` or `name@version`; a bare name is its current version"
     )
     variables: Annotated[dict[str, str], Field(max_length=16)] = Field(
-        default={}, description="values of the template's further slots"
+        default_factory=dict,
+        json_schema_extra=EMPTY_OBJECT,
+        description="values of the template's further slots",
     )
     demos: Annotated[int, Field(ge=0, le=32)] | None = Field(
         default=None, description="how many worked examples"

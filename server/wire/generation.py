@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from server.errors import InsufficientScope
 from server.records import Sampling, Turn
 from server.wire.extension import FewshotRequest
-from server.wire.reading import Context, Wire, fault
+from server.wire.reading import EMPTY_LIST, EMPTY_OBJECT, Context, Wire, fault
 
 INT64 = 2**63
 HARMLESS = (  # items of an answer that this server never produces, so asking for them changes nothing
@@ -63,7 +63,9 @@ class Asked(Wire):
     stream: bool = False
     user: Owner | None = None
     safety_identifier: Owner | None = None
-    metadata: Metadata = Field(default={}, description="echoed and stored")
+    metadata: Metadata = Field(
+        default_factory=dict, json_schema_extra=EMPTY_OBJECT, description="echoed and stored"
+    )
     top_k: Annotated[int, Field(ge=-1, le=1_000), AfterValidator(_all_or_some)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
@@ -104,11 +106,13 @@ class Generation(Asked):
     n: Annotated[int, Field(ge=1, le=8)] = 1
     logit_bias: Annotated[
         dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=300), AfterValidator(_token_ids)
-    ] = Field(default={}, description="ids of this model's tokenizer")
+    ] = Field(
+        default_factory=dict, json_schema_extra=EMPTY_OBJECT, description="ids of this model's tokenizer"
+    )
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False
     include: Annotated[list[Annotated[str, Field(pattern=HARMLESS)]], Field(max_length=16)] = Field(
-        default=[]
+        default_factory=list, json_schema_extra=EMPTY_LIST
     )
 
     @model_validator(mode="after")

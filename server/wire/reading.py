@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from server.aliases import Alias
@@ -46,6 +46,12 @@ class Context:
         """A client that waits for the whole answer is gone when its patience ends; a stream sends bytes."""
         known = [one for one in (self.deadline, None if stream else self.patience) if one is not None]
         return min(known) if known else None
+
+
+# What descriptions say of fields whose default is made by a factory: pydantic has Python copy a default of
+# this kind deeply, ten calls a field and request.
+EMPTY_LIST: dict[str, JsonValue] = {"default": []}
+EMPTY_OBJECT: dict[str, JsonValue] = {"default": {}}
 
 
 class Wire(BaseModel):

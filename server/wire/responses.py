@@ -15,7 +15,7 @@ from server.wire.aliases import bound
 from server.wire.chat import TemplateKwargs
 from server.wire.fields import RESPONSES
 from server.wire.generation import HARMLESS, Asked, turn_of
-from server.wire.reading import Context, Off, Wire, fault, read_body
+from server.wire.reading import EMPTY_LIST, EMPTY_OBJECT, Context, Off, Wire, fault, read_body
 from server.wire.response_items import Input, messages_of, shown_items
 from server.wire.schemas import JsonSchema
 from server.wire.tools import ResponseToolChoice, ResponseTools, calling_asked, searching_asked
@@ -29,7 +29,9 @@ class StoredPrompt(Wire):
 
     id: Annotated[str, Field(min_length=1, max_length=128)]
     version: Annotated[str, Field(min_length=1, max_length=32)] | None = None
-    variables: Annotated[dict[str, str], Field(max_length=16)] = Field(default={})
+    variables: Annotated[dict[str, str], Field(max_length=16)] = Field(
+        default_factory=dict, json_schema_extra=EMPTY_OBJECT
+    )
 
     @property
     def template(self) -> str:
@@ -88,10 +90,14 @@ class ResponsesRequest(Asked):
     instructions: str | None = Field(default=None, description="the template's slot `instructions`")
     previous_response_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     prompt: StoredPrompt | None = None
-    tools: ResponseTools = Field(default=[], description="functions, and at most one file_search")
+    tools: ResponseTools = Field(
+        default_factory=list,
+        json_schema_extra=EMPTY_LIST,
+        description="functions, and at most one file_search",
+    )
     tool_choice: ResponseToolChoice | None = None
     include: Annotated[list[Annotated[str, Field(pattern=INCLUDABLE)]], Field(max_length=16)] = Field(
-        default=[]
+        default_factory=list, json_schema_extra=EMPTY_LIST
     )
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
