@@ -21,8 +21,8 @@ from indexer.vectors.selection import Chosen, count, masked
 
 CENTROIDS, MEMBERS, BOUNDS = "centroids.f32", "members.i32", "bounds.i64"
 
-SAMPLE = 16  # rows per centroid that training looks at: 64 of them, and more rounds, found no more
-ROUNDS = 5
+SAMPLE = 64  # rows per centroid that training looks at
+ROUNDS = 8
 _ASSIGNED = 1024  # rows whose nearest centroid is found at a time
 _PASSED = 0.06  # cost of a row of a visited list that may not be found, in rows that are scored
 _CENTROID = 0.3  # cost of a centroid, read in passing, in rows looked up one by one
@@ -45,13 +45,13 @@ class Lists:
         self.effort = probes
 
     @classmethod
-    def build(cls, rows: Rows, lists: int) -> "Lists":
-        """Group rows by k-means on a sample, by inner product; every core works on it."""
+    def build(cls, rows: Rows, lists: int, sample: int = SAMPLE, rounds: int = ROUNDS) -> "Lists":
+        """Group rows by `rounds` of k-means on `sample` rows a list, by inner product, with every core."""
         faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
         dimension = rows.shape[1]
-        step = max(1, len(rows) // (SAMPLE * lists))
+        step = max(1, len(rows) // (sample * lists))
         training: Any = _faiss.Clustering(dimension, lists)
-        training.niter, training.seed, training.spherical = ROUNDS, 1, True
+        training.niter, training.seed, training.spherical = rounds, 1, True
         training.min_points_per_centroid = 1
         nearest = _faiss.IndexFlatIP(dimension)
         training.train(widen(np.ascontiguousarray(rows[::step])), nearest)
@@ -90,7 +90,10 @@ class Lists:
 
     def search(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen) -> Best:
         """The best `top` chosen rows in the lists nearest to each query."""
-        some = count(chosen, len(rows))
+        return self.among(rows, queries, top, chosen, count(chosen, len(rows)))
+
+    def among(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen, some: int) -> Best:
+        """`search` where the number of chosen rows is known: to count them takes its time."""
         probes = self._probes(top, some / len(rows))
         near = scan(self._centroids, queries, probes).positions
         if chosen is None:
@@ -113,11 +116,10 @@ class Lists:
     ) -> NDArray[np.int64]:
         """Chosen rows of these lists; of more of the nearest where they are not `enough`.
 
-        Then the filter chooses what lies far from the question, perhaps all of a few lists: as many rows
-        are met as if nothing were filtered.
+        Then the filter chooses what lies far from the question, perhaps all of a few lists: twice as many
+        rows are met as a question without a filter meets.
         """
-        at = self._in(lists)
-        at = at[mask[at]]
+        at = self._in(lists, mask)
         if len(at) >= enough:
             return at
         everything = len(self._centroids)
@@ -125,13 +127,15 @@ class Lists:
         while len(at) < enough and len(lists) < everything:
             wider = min(2 * len(lists), everything)
             lists = scan(self._centroids, query[None, :], wider).positions[0]
-            at = self._in(lists)
-            at = at[mask[at]]
+            at = self._in(lists, mask)
         return at
 
-    def _in(self, lists: NDArray[np.int64]) -> NDArray[np.int64]:
-        parts = [self._members[self._bounds[i] : self._bounds[i + 1]] for i in lists.tolist()]
-        return np.concatenate(parts).astype(np.int64)
+    def _in(self, lists: NDArray[np.int64], mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Rows of these lists that are in the mask, if there is one."""
+        starts, stops = self._bounds[lists].tolist(), self._bounds[lists + 1].tolist()
+        parts = [self._members[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        at = np.concatenate(parts).astype(np.int64)
+        return at if mask is None else at.compress(mask.take(at))
 
     def _probes(self, top: int, share: float) -> int:
         # What is nearest among a tenth of the rows lies as far as the ten times as many of all of them.

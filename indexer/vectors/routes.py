@@ -13,13 +13,14 @@ from indexer.vectors.lists import Lists
 from indexer.vectors.scan import Best, Rows
 from indexer.vectors.selection import Chosen, count
 
-LEAST_SHARE = 0.05  # where fewer may be found, all are looked at: the nearest are spread over many lists
+LEAST_SHARE = 0.05  # where fewer may be found, how far the nearest spread over lists was not measured
 MOST_SHARE = 0.5  # where more may be found, a walk is cheaper, and tombstones alone stay with it
+SAMPLE, ROUNDS = 16, 5  # of training: a quarter of an `ivf` segment's; probes make up for it
 CALIBRATED = 0.1  # share at which the lists' probes are measured
 
 
 class Routes:
-    """Walks the graph, or visits the lists where a filter lets few rows through."""
+    """Walks the graph, or visits the lists where that is cheaper under a filter."""
 
     knob = Graph.knob
 
@@ -29,7 +30,7 @@ class Routes:
     @classmethod
     def build(cls, rows: Rows, links: int, many: int) -> "Routes":
         """Link all rows, and group them into `many` lists."""
-        return cls(Graph.build(rows, links), Lists.build(rows, many))
+        return cls(Graph.build(rows, links), Lists.build(rows, many, SAMPLE, ROUNDS))
 
     @classmethod
     def load(
@@ -64,8 +65,10 @@ class Routes:
 
     def search(self, rows: Rows, queries: Vectors, top: int, chosen: Chosen) -> Best:
         """The best `top` chosen rows that the cheaper way meets."""
-        share = count(chosen, len(rows)) / len(rows)
-        return self._way(len(rows), top, share).search(rows, queries, top, chosen)
+        some = count(chosen, len(rows))
+        if self._way(len(rows), top, some / len(rows)) is self.lists:
+            return self.lists.among(rows, queries, top, chosen, some)
+        return self.graph.search(rows, queries, top, chosen)
 
     def _way(self, rows: int, top: int, share: float) -> Graph | Lists:
         if not LEAST_SHARE <= share <= MOST_SHARE:
