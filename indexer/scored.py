@@ -1,7 +1,10 @@
 """Scored texts of several indexes: the best of all of them, and ids among ids."""
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from operator import neg
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +15,7 @@ from indexer.records import Ranked
 from indexer.seams import Ids
 
 SOME = 16  # hits that any index is asked for at least
+MANY = 250_000  # texts of all indexes: below, they are searched one after the other in a few milliseconds
 
 Asked = Sequence[tuple["Index", dict[str, float]]]  # each with the weights of its terms
 
@@ -88,7 +92,7 @@ def _fairly(asked: Asked, top: int) -> list[Scored]:
     """
     texts = sum(index.size for index, _ in asked)
     limits = [min(top, SOME + 2 * top * index.size // texts) for index, _ in asked]
-    found = [index.hits(weights, most) for (index, weights), most in zip(asked, limits, strict=True)]
+    found = _hits(asked, limits, texts)
     floor = least(found, top)
     for at, ((index, weights), most) in enumerate(zip(asked, limits, strict=True)):
         if most < top and len(found[at]) == most and found[at][-1][0] >= floor:  # it may have more of them
@@ -96,6 +100,22 @@ def _fairly(asked: Asked, top: int) -> list[Scored]:
     floor = least(found, top)
     kept = [[hit for hit in hits if hit[0] >= floor] for hits in found]
     return [index.named(hits) for (index, _), hits in zip(asked, kept, strict=True) if hits]
+
+
+def _hits(asked: Asked, limits: Sequence[int], texts: int) -> list[list[tuple[float, Any]]]:
+    """Of each index its best; where there is much to read, at the same time."""
+
+    def one(index: Index, weights: dict[str, float], most: int) -> list[tuple[float, Any]]:
+        return index.hits(weights, most)
+
+    indexes, weights = zip(*asked, strict=True) if asked else ((), ())
+    side_by_side = len(asked) > 1 and texts >= MANY
+    return list((_threads().map if side_by_side else map)(one, indexes, weights, limits))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="keyword")
 
 
 def least(found: Sequence[Sequence[tuple[float, object]]], top: int) -> float:

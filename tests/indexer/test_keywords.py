@@ -6,6 +6,7 @@ import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer import scored
 from indexer.keywords import TantivyKeywords, match, terms
 from indexer.words import words
 from tests.indexer.oracles import NaiveKeywords
@@ -59,6 +60,13 @@ def uneven(tmp_path_factory) -> list[TantivyKeywords]:
 def test_an_index_with_more_than_its_share_of_the_best_gives_them_all(uneven, question, top):
     expected = match(uneven, question, top, allowed=np.arange(1, 446))  # all of them, by the way of filters
     assert match(uneven, question, top) == expected
+
+
+def test_indexes_of_many_texts_are_searched_side_by_side_with_the_same_results(uneven, monkeypatch):
+    questions = ["duck", "pond duck water", "nothing of it"]
+    expected = [match(uneven, question, 50) for question in questions]
+    monkeypatch.setattr(scored, "MANY", 400)  # of 445
+    assert [match(uneven, question, 50) for question in questions] == expected
 
 
 @pytest.mark.parametrize("top", [1, 20, 60, 600])
