@@ -46,12 +46,13 @@ def requires(scope: str) -> Callable[[Request], Coroutine[Any, Any, Key]]:
     """The dependency of a route; the app refuses to start with a route that has none."""
 
     async def check(request: Request) -> Key:
-        door: Door = request.state.door
+        state = request.scope["state"]  # `request.state` is a look-up in Python each time
+        door: Door = state["door"]
         if door.keys is None:
             key = door.admit(request, scope)
         else:
             key = await asyncio.to_thread(door.admit, request, scope)  # looks the key up in the database
-        request.state.key = key
+        state["key"] = key
         return key
 
     check.scope = scope  # type: ignore[attr-defined]

@@ -31,6 +31,10 @@ from server.sources import SourceUse
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
 PREFIXES = ("chatcmpl-", "cmpl-", "resp_", "clsf-")  # of turns
 LONGEST_SECONDS = 3600.0  # no turn is older than that when it ends
+OPTIONS = (  # of a plan
+    *("n", "choices", "citations", "echo", "prompt_only", "stores"),
+    *("search_mode", "demos_requested", "truncation", "functions"),
+)
 NOTED = ("client_request_id", "idempotency_key", "retry_count", "trace")  # of a turn's headers
 
 
@@ -128,7 +132,7 @@ class Journal:
             asked=as_json([flat(message) for message in plan.turn.messages]) if keeps else None,
             variables=as_json(plan.turn.wishes.variables) if keeps else None,
             engine=as_json(plan.engine),
-            options=as_json(_options(plan)),
+            options=_options(plan),
             prompt_lengths=as_json([len(ids) for ids in plan.prompts]),
         )
 
@@ -221,21 +225,26 @@ def _number(source: SourceUse) -> int:
     return source.n
 
 
-def _options(plan: Plan) -> dict[str, Any]:
-    """What else of the request shaped the text that was shown, or what was searched."""
+def _options(plan: Plan) -> str:
+    """What else of the request shaped the text that was shown, or what was searched, as JSON."""
     turn = plan.turn
-    return {
-        "n": turn.n,
-        "choices": plan.limits.n * max(len(plan.prompts), 1),
-        "citations": turn.wishes.citations,
-        "echo": turn.echo,
-        "prompt_only": turn.max_tokens == 0,
-        "stores": list(turn.search.stores),
-        "search_mode": turn.search.mode,
-        "demos_requested": plan.demos_requested,
-        "truncation": turn.truncation,
-        "functions": len(turn.calling.functions),
-    }
+    return _options_json(
+        turn.n,
+        plan.limits.n * max(len(plan.prompts), 1),
+        turn.wishes.citations,
+        turn.echo,
+        turn.max_tokens == 0,
+        turn.search.stores,
+        turn.search.mode,
+        plan.demos_requested,
+        turn.truncation,
+        len(turn.calling.functions),
+    )
+
+
+@lru_cache(maxsize=256)  # most requests of a server say the same
+def _options_json(*values: Any) -> str:
+    return as_json(dict(zip(OPTIONS, values, strict=True)))
 
 
 def unit_key(secret: bytes, tenant: str, unit: str) -> str:

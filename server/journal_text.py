@@ -22,7 +22,8 @@ def as_json(value: Any) -> str:
 
 def flat(record: Any) -> dict[str, Any]:
     """The fields of a record of slots; records inside it as they are, where `asdict` would copy them all."""
-    names, values = _fields(type(record))
+    kind: Any = type(record)
+    names, values = _fields(kind)
     return dict(zip(names, values(record), strict=True))
 
 

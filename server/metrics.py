@@ -243,14 +243,18 @@ class Metrics:
         self._outcomes(reply.outcome).inc()
         self.queue_seconds.observe(plan.queue_seconds)
         self._tokens(model, "input").inc(usage.prompt_tokens)
-        self._tokens(model, "cached").inc(usage.cached_tokens)
+        cached = self._tokens(model, "cached")  # there from the first reply on, also where it stays 0
+        if usage.cached_tokens:
+            cached.inc(usage.cached_tokens)
         self._tokens(model, "output").inc(usage.completion_tokens)
         for part, number in plan.dropped.items():
             self.prompt_dropped.labels(part).inc(number)
         for choice in reply.choices:
             for citation in choice.citations:
                 self.citations.labels(citation.check).inc()
-        self._citations("dropped").inc(reply.citations_dropped)
+        dropped = self._citations("dropped")
+        if reply.citations_dropped:
+            dropped.inc(reply.citations_dropped)
         if reply.first_token_seconds is None:
             return
         arm = plan.met.arm if plan.met.assigned else "none"

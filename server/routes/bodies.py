@@ -59,7 +59,7 @@ async def read_json_bytes(request: Request, limit: int) -> bytes:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaType(f"send application/json, not {kind[:80]}")
-    bodies: Bodies = request.state.options.bodies
+    bodies: Bodies = request.scope["state"]["options"].bodies
     try:
         with bodies.one() as body:
             async with asyncio.timeout(bodies.seconds):

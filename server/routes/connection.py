@@ -36,28 +36,37 @@ class WhileThere:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
         self._receive = receive
-        self._block = asyncio.timeout(None)  # cancels a block, and tells its own cancellation from others'
-        self._ending = False
+        self._ending: asyncio.Handle | None = None
+        self._ended = False
 
     async def __aenter__(self) -> "WhileThere":
-        await self._block.__aenter__()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a caller is waited for within a task")
+        self._task, self._cancelling = task, task.cancelling()
         self._forget = _when_gone(self._scope, self._receive, self.end)
         return self
 
     def end(self) -> None:
         """Cancel what the block does in the loop's next turn, unless it is through by then."""
-        if not self._ending:
-            self._ending = True
-            self._block.reschedule(0)  # the past
+        if self._ending is None and not self._ended:
+            self._ending = self._task.get_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending = True  # whoever still tells comes too late
         self._forget()
-        try:
-            await self._block.__aexit__(kind, error, trace)
-        except TimeoutError:
+        if not self._ended:
+            self._ended = True  # whoever still tells comes too late
+            if self._ending is not None:
+                self._ending.cancel()
+            return
+        # As asyncio.timeout tells its own cancellation from that of others.
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ClientDisconnect from None
 
 

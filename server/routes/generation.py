@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -51,19 +50,19 @@ async def generate(
     turn = read(await read_asked(request), context_of(request, key, prefix))
 
     async def whole(reply: Reply) -> dict[str, Any]:
-        return body(reply, request.state.parts.public_url)
+        return body(reply, request.scope["state"]["parts"].public_url)
 
     return await respond(request, turn, body=whole, frames=frames)
 
 
 async def read_asked(request: Request) -> bytes:
     """The JSON body, which may be asked for again; at first, when it is this request's turn to begin."""
-    state = request.state
-    body: bytes | None = getattr(state, "asked", None)
+    state = request.scope["state"]
+    body: bytes | None = state.get("asked")
     if body is None:
-        body = await read_json_bytes(request, state.options.body_bytes)
-        state.asked = body
-        await state.parts.pacing.begin()
+        body = await read_json_bytes(request, state["options"].body_bytes)
+        state["asked"] = body
+        await state["parts"].pacing.begin()
     return body
 
 
@@ -75,7 +74,7 @@ async def respond(
         reply = await replied(request, turn)
         said = orjson.dumps(await body(reply))
         return Response(said, media_type="application/json", headers=fewshot_headers(reply.plan))
-    state = request.state
+    state = request.scope["state"]
     async with Begun(state) as begun, WhileThere(request.scope, request.receive):
         plan, answering = await begun.planned(request, turn)
         opened = Opened(answering)
@@ -84,16 +83,16 @@ async def respond(
         except BaseException:
             await opened.close()
             raise
-    public_url = state.parts.public_url
+    public_url = state["parts"].public_url
     streamed = frames(plan, opened.pieces, answering.reply, public_url=public_url, first=opened.first)
     headers = fewshot_headers(plan)
-    stalled_seconds = state.options.stalled_seconds
+    stalled_seconds = state["options"].stalled_seconds
     return EventStream(streamed, headers, close=opened.close, stalled_seconds=stalled_seconds)
 
 
 async def replied(request: Request, turn: Turn) -> Reply:
     """Admission, plan, answer: the whole of it, for those who give it another form."""
-    async with Begun(request.state) as begun, WhileThere(request.scope, request.receive):
+    async with Begun(request.scope["state"]) as begun, WhileThere(request.scope, request.receive):
         _, answering = await begun.planned(request, turn)
         return await _whole(answering)
 
@@ -109,7 +108,7 @@ class Begun:
     Its answer gives the place back at its end, and so does any error that leaves the block.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: dict[str, Any]) -> None:
         self._state = state
         self._ticket: Ticket | None = None
 
@@ -118,7 +117,7 @@ class Begun:
 
     async def planned(self, request: Request, turn: Turn) -> Planned:
         """Raises what `place` and `prepare` raise."""
-        parts: Parts = self._state.parts
+        parts: Parts = self._state["parts"]
         weight = turn.n * max(len(turn.prompts), 1)
         tokens = estimate(turn, parts.output_tokens)
         self._ticket, allowance = await place(
@@ -131,7 +130,7 @@ class Begun:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._ticket is not None:
-            self._state.exposed = self._ticket.exposed
+            self._state["exposed"] = self._ticket.exposed
             self._ticket.leave()  # also where the stream never began, and so could not give it back
 
 
@@ -169,9 +168,9 @@ async def _whole(answering: Answer) -> Reply:
 
 
 def context_of(request: Request, key: Key, prefix: str) -> Context:
-    state = request.state
-    parts: Parts = state.parts
-    options = state.options
+    state = request.scope["state"]
+    parts: Parts = state["parts"]
+    options = state["options"]
     header = options.unit_header
     headers = meant(request.scope["headers"])
     return Context(

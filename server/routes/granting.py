@@ -18,14 +18,14 @@ def grant(request: Request, tokens: int) -> Allowance:
 
     Raises RateLimited.
     """
-    state = request.state
-    key: Key = state.key
-    quotas: Quotas = state.door.quotas
-    state.standings = lambda: quotas.standings(key.prefix, key.rates)
+    state = request.scope["state"]
+    key: Key = state["key"]
+    quotas: Quotas = state["door"].quotas
+    state["standings"] = lambda: quotas.standings(key.prefix, key.rates)
     try:
         return quotas.take(key.prefix, key.rates, tokens=tokens)
     except RateLimited as refusal:
-        parts: Parts = state.parts
+        parts: Parts = state["parts"]
         parts.metrics.rejected.labels(problem_of(refusal).code).inc()
         raise
 
@@ -37,11 +37,12 @@ async def place(
 
     Raises what `grant` and `Admission.enter` raise; then nothing is taken.
     """
-    parts: Parts = request.state.parts
+    state = request.scope["state"]
+    parts: Parts = state["parts"]
     allowance = grant(request, tokens)
     try:
         ticket = await parts.admission.enter(
-            weight=weight, deadline_seconds=deadline_seconds, key=request.state.key.prefix, cost=tokens
+            weight=weight, deadline_seconds=deadline_seconds, key=state["key"].prefix, cost=tokens
         )
     except ServerError as refusal:
         allowance.cancel()

@@ -109,12 +109,13 @@ def _template_alone(tokenizer: Any) -> Text | None:
 
         special = dict(tokenizer.special_tokens_map)
         plain, calling = (
-            _compile_jinja_template(tokenizer.get_chat_template(None, tools)).render
-            for tools in (None, functions)
+            _compile_jinja_template(tokenizer.get_chat_template(None, tools)) for tools in (None, functions)
         )
+        for template in (plain, calling):
+            template.globals = dict(template.globals)  # a chain of mappings, walked in Python each time
 
         def text(turns: Turns, tools: Turns | None, options: Mapping[str, Any]) -> str:
-            said: str = (plain if tools is None else calling)(
+            said: str = (plain if tools is None else calling).render(
                 messages=turns,
                 tools=tools,
                 documents=None,
