@@ -5,40 +5,12 @@ import json
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from indexer.errors import IndexOptionRefused, StoreDamaged
 from indexer.vectors import NONE, Wanted, choose, describe, nearest, nearest_each, read, wanted, write
-from indexer.vectors.graph import Graph
-from indexer.vectors.lists import Lists
-from indexer.vectors.routes import Routes
-from indexer.vectors.scan import scan
+from tests.indexer.heaps import DIMENSION, GIB, clustered, contents, written
 
-DIMENSION = 48
 MANY = 12_000
-GIB = 2**30
-
-
-def clustered(many: int, seed: int, centres: int = 60) -> np.ndarray:
-    """Unit rows in heaps of different sizes and widths, as sentence vectors lie."""
-    chance = np.random.default_rng(seed)
-    middles = np.random.default_rng(9).normal(size=(centres, DIMENSION))
-    widths = np.random.default_rng(8).uniform(0.2, 0.9, size=centres)
-    heap = (centres * chance.random(many) ** 2).astype(int)
-    rows = middles[heap] + widths[heap, None] * chance.normal(size=(many, DIMENSION))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def written(folder, rows, **asked):
-    ids = np.arange(100, 100 + 2 * len(rows), 2)
-    choice = choose(len(rows), DIMENSION, Wanted(**asked), 8 * GIB)
-    write(folder, ids, rows, choice, Wanted(**asked))
-    return ids, read(folder, contents(folder), DIMENSION)
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def recall(found, truth):
@@ -57,16 +29,9 @@ def questions():
     return clustered(60, 2)
 
 
-@pytest.fixture(scope="module")
-def graphed(rows, tmp_path_factory):
-    return written(tmp_path_factory.mktemp("graph"), rows, kind="hnsw", precision="float32")
-
-
 @pytest.fixture(scope="module", params=["ivf float32", "ivf float16", "hnsw float32", "hnsw float16"])
 def indexed(request, rows, tmp_path_factory):
     kind, precision = request.param.split()
-    if request.param == "hnsw float32":
-        return request.getfixturevalue("graphed")
     return written(tmp_path_factory.mktemp("segment"), rows, kind=kind, precision=precision)
 
 
@@ -115,77 +80,6 @@ def test_an_index_keeps_its_recall_under_filters_and_tombstones(indexed, rows, q
         assert len(ranked.ids) == min(10, len(seen))
     one = nearest([stored], questions[0], 10, hidden, allowed)
     assert one.ids == found[0].ids
-
-
-FEW_ROWS = clustered(900, 6, centres=12)
-GROUPED = Lists.build(FEW_ROWS, 20)
-
-
-@given(
-    seed=st.integers(0, 2**16),
-    share=st.sampled_from([0.003, 0.05, 0.1, 0.5]),
-    sparse=st.booleans(),
-    probes=st.integers(1, 20),
-    queries=st.integers(1, 6),
-    top=st.integers(1, 30),
-)
-def test_lists_find_only_what_is_chosen_and_miss_nothing_when_all_are_visited(
-    seed, share, sparse, probes, queries, top
-):
-    mask = np.random.default_rng(seed).random(len(FEW_ROWS)) < share
-    mask[seed % len(mask)] = True
-    chosen = np.flatnonzero(mask) if sparse else mask
-    asked = clustered(queries, seed)
-    GROUPED.effort = probes
-    found = GROUPED.search(FEW_ROWS, asked, top, chosen)
-    again = GROUPED.search(FEW_ROWS, asked, top, chosen)
-    assert np.array_equal(found.positions, again.positions)
-    assert np.all(mask[found.positions[found.positions >= 0]])
-    assert np.all((found.positions >= 0).sum(axis=1) == min(top, mask.sum()))
-    GROUPED.effort = 20
-    top = min(top, int(mask.sum()))
-    whole = GROUPED.search(FEW_ROWS, asked, top, chosen)
-    assert np.allclose(whole.scores, scan(FEW_ROWS, asked, top, chosen).scores, atol=1e-5)
-
-
-def test_a_filter_that_chooses_what_lies_far_from_the_question_fills_its_places(graphed, rows, questions):
-    ids, stored = graphed
-    for question in questions[:20]:
-        far = np.sort(ids[np.argsort(rows @ question)[: MANY // 10]])
-        found = nearest([stored], question, 10, NONE, far)
-        assert len(found.ids) == 10
-        assert set(found.ids) <= set(far.tolist())
-
-
-def test_a_graph_leaves_questions_with_a_filter_to_lists_and_tombstones_to_the_walk(graphed):
-    _, stored = graphed
-    routes = stored.shortcut
-    assert isinstance(routes, Routes)
-    assert routes.visits(MANY, 10, 0.1) == routes.lists.visits(MANY, 10, 0.1) < MANY * 0.1
-    assert routes.visits(MANY, 10, 0.7) == routes.graph.visits(MANY, 10, 0.7)
-    assert stored.about["filtered"] >= 0.95
-    said = describe(json.dumps(dict(stored.about)).encode(), MANY)
-    assert "under a filter of a tenth" in said
-
-
-def test_a_graph_written_without_lists_still_opens_and_walks(tmp_path):
-    rows = clustered(2_000, 7)
-    ids, _ = written(tmp_path, rows, kind="hnsw")
-    old = contents(tmp_path)
-    for name in ("centroids.f32", "members.i32", "bounds.i64"):
-        del old[name]
-    about = json.loads(old["index.json"])
-    del about["filtered"], about["parameters"]["lists"], about["parameters"]["probes"]
-    old["index.json"] = json.dumps(about).encode()
-    graph = read(tmp_path, old, DIMENSION).shortcut
-    assert isinstance(graph, Graph)
-    assert "filter" not in describe(old["index.json"], 2_000)
-    mask = np.random.default_rng(3).random(len(ids)) < 0.3
-    asked = clustered(30, 8)
-    worst = scan(rows, asked, 10, mask).scores[:, -1:] - 1e-6
-    found = graph.search(rows, asked, 10, mask)
-    assert np.all(mask[found.positions])
-    assert np.mean(found.scores >= worst) >= 0.95
 
 
 def exact(indexed, rows, questions, seen=None):
