@@ -78,6 +78,36 @@ def lay_out(
     )
 
 
+def opening(
+    template: Template,
+    *,
+    question: str,
+    history: Sequence[Message] = (),
+    variables: Mapping[str, object] = NOTHING,
+    instructions: str | None = None,
+    special_tokens: Sequence[str] = (),
+) -> tuple[Message, ...]:
+    """The messages before the question's, as `lay_out` makes them where nothing gives way; none if plain.
+
+    What they say depends on no source and on no demo that is picked for the question. Raises SlotProblem
+    and RenderFailed like `lay_out`.
+    """
+    if template.layout.format == "plain":
+        return ()
+    draft = drafted(
+        template,
+        check(template, _given(template, question, variables, instructions, template.demos, ())),
+        static_demos=template.demos,
+        dynamic_demos=(),
+        sources=(),
+        history=history,
+        cleaner=Cleaner(template, special_tokens),
+    )
+    kept: dict[Kind, tuple[int, ...]] = dict.fromkeys(KINDS, ())
+    kept["static_demos"] = tuple(range(len(draft.static_demos)))
+    return (*draft.stable(kept), *(message for turns in draft.turns for message in turns))
+
+
 def refusal_text(
     template: Template,
     *,

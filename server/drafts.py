@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
+from prompts.layout import opening
 from prompts.records import Message, Template
 from server.errors import InvalidValue
 from server.journal import token_bytes
@@ -13,8 +15,10 @@ from server.profile import ModelProfile
 from server.records import Grounding, Limits, Plan, Turn
 from server.replay import describe_engine
 from server.seams import Tokenizer
+from server.token_reading import Rereading
 
 INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip
+AHEAD_CHARS = 2_000  # of a caller's: half a millisecond of reading, more than handing it over costs
 T = TypeVar("T")
 
 
@@ -74,6 +78,29 @@ def drafted(
         messages=tuple(messages),
         grounding=grounding,
     )
+
+
+def reading_ahead(
+    turn: Turn, template: Template, spoken: Split, profile: ModelProfile, reading: Rereading
+) -> asyncio.Future[None] | None:
+    """Beside a search, reads what the prompt will say whatever is found; None where that is too little."""
+    if not turn.search.stores or sum(len(message.text) for message in turn.messages) < AHEAD_CHARS:
+        return None
+
+    def work() -> None:
+        with suppress(Exception):  # whatever it is: the layout meets it as well, and says so
+            reading.ahead(
+                opening(
+                    template,
+                    question=spoken.question,
+                    history=spoken.history,
+                    variables=turn.wishes.variables,
+                    instructions=spoken.instructions,
+                    special_tokens=profile.special_tokens,
+                )
+            )
+
+    return asyncio.ensure_future(asyncio.to_thread(work))
 
 
 def texts_of(turn: Turn, tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ class EchoTokenizer:
         *,
         thinking: bool | None = None,
         functions: Sequence[Function] = (),
+        known: dict[str, tuple[int, ...]] | None = None,
     ) -> tuple[int, ...]:
         ids: list[int] = []
         for message in worded(messages, functions):

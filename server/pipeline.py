@@ -22,7 +22,7 @@ from server.aliases import Aliases
 from server.answering import Answer
 from server.checks import check_against_model, check_against_template, check_calls
 from server.coalescing import Coalescing
-from server.drafts import drafted, off_loop, split, texts_of
+from server.drafts import drafted, off_loop, reading_ahead, split, texts_of
 from server.engine import Engine
 from server.errors import ContextTooLong
 from server.experiments import Experiments, as_served
@@ -185,16 +185,20 @@ async def _plan_as_it_came(turn: Turn, profile: ModelProfile, parts: Parts) -> P
 
 async def _plan_with_template(turn: Turn, template: Template, profile: ModelProfile, parts: Parts) -> Plan:
     began = time.perf_counter()
-    instructions, history, question, following = split(turn)
+    spoken = split(turn)
+    instructions, history, question, following = spoken
     check_against_template(turn, template, instructions)
     query = await _query(turn, question, history, parts)
-    hits = await _search(turn, query.text, template, parts)
-    retrieval_seconds = time.perf_counter() - began
-    wanted = _demo_count(turn, template, parts)
-    picked = await parts.demos.pick(question, wanted, template)
     plain = template.layout.format == "plain"
     tokenizer = parts.engine.decoder.tokenizer
     reading = Rereading(TokenReading(tokenizer, plain, turn.thinking, turn.calling.functions))
+    ahead = reading_ahead(turn, template, spoken, profile, reading)
+    hits = await _search(turn, query.text, template, parts)
+    if ahead is not None:
+        await ahead
+    retrieval_seconds = time.perf_counter() - began
+    wanted = _demo_count(turn, template, parts)
+    picked = await parts.demos.pick(question, wanted, template)
     if not hits.hits and turn.search.stores:
         parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
         refusal = said_instead(turn, template, question, instructions)

@@ -29,8 +29,12 @@ class Tokenizer(Protocol):
         *,
         thinking: bool | None = None,
         functions: Sequence[Function] = (),
+        known: dict[str, tuple[int, ...]] | None = None,
     ) -> tuple[int, ...]:
-        """Ids of the whole conversation, and of what may be called, with the generation prompt at its end."""
+        """Ids of the whole conversation, and of what may be called, with the generation prompt at its end.
+
+        With `known`, pieces that stand in it are not read again, and what is read goes into it.
+        """
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:

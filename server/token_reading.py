@@ -21,10 +21,15 @@ class TokenReading:
     thinking: bool | None = None
     functions: tuple[Function, ...] = field(default=(), hash=False)
 
-    def ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def ids(
+        self, messages: Sequence[Message], known: dict[str, tuple[int, ...]] | None = None
+    ) -> tuple[int, ...]:
+        """`known` as the tokenizer's `chat` takes it."""
         if self.plain:
             return self.tokenizer.encode("\n\n".join(message.text for message in messages))
-        return self.tokenizer.chat(messages, thinking=self.thinking, functions=self.functions)
+        if known is None:
+            return self.tokenizer.chat(messages, thinking=self.thinking, functions=self.functions)
+        return self.tokenizer.chat(messages, thinking=self.thinking, functions=self.functions, known=known)
 
     def __call__(self, messages: Sequence[Message], /) -> int:
         """Exact tokens of the messages, generation prompt included."""
@@ -56,15 +61,21 @@ class Rereading:
     def __init__(self, reading: TokenReading) -> None:
         self._reading = reading
         self._counted: tuple[Sequence[Message], tuple[int, ...]] | None = None
+        self._known: dict[str, tuple[int, ...]] | None = None
+
+    def ahead(self, messages: Sequence[Message]) -> None:
+        """Read what a prompt will begin with, so that then only the rest need be read."""
+        self._known = {}
+        self._reading.ids(messages, self._known)
 
     def __call__(self, messages: Sequence[Message], /) -> int:
-        ids = self._reading.ids(messages)
+        ids = self._reading.ids(messages, self._known)
         self._counted = messages, ids
         return len(ids)
 
     def checked_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """As of the reading; cheap for the messages that were counted last."""
-        counted, self._counted = self._counted, None
+        counted, self._counted, self._known = self._counted, None, None
         known = counted[1] if counted is not None and counted[0] == messages else None
         return self._reading.checked_ids(messages, known)
 

@@ -20,6 +20,7 @@ class PlainTokenizer:
         *,
         thinking: bool | None = None,
         functions: Sequence[Function] = (),
+        known: dict[str, tuple[int, ...]] | None = None,
     ) -> tuple[int, ...]:
         """Raises ValueError when there are functions."""
         if functions:

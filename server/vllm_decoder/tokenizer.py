@@ -1,6 +1,7 @@
 """The served model's tokenizer behind the server's Tokenizer seam."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ SAMPLE = (
 )
 Turns = list[dict[str, Any]]
 Text = Callable[[Turns, Turns | None, Mapping[str, Any]], str]
+Ids = Callable[[str, bool], tuple[int, ...]]  # (text, whether special tokens are put around it) → ids
 PROBE = Function(name="a_function_to_look_for")
 
 
@@ -26,6 +28,7 @@ class VllmTokenizer:
         self._tokenizer = tokenizer
         self._ids = _ids_alone(tokenizer)
         self._text = _template_alone(tokenizer)
+        self._cut = _cut(tokenizer, self._ids)
         self.special_ids = frozenset(tokenizer.all_special_ids)
 
     def chat(
@@ -34,6 +37,7 @@ class VllmTokenizer:
         *,
         thinking: bool | None = None,
         functions: Sequence[Function] = (),
+        known: dict[str, tuple[int, ...]] | None = None,
     ) -> tuple[int, ...]:
         calls = functions or any(message.calls or message.role == "tool" for message in messages)
         if calls and not self._knows_functions:
@@ -41,7 +45,7 @@ class VllmTokenizer:
         options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
         if self._ids is not None and self._text is not None and messages:
             shown = [function.shown() for function in functions] or None
-            return self._ids(self._text(_turns(messages), shown, options), False)
+            return self._read(self._text(_turns(messages), shown, options), self._ids, known)
         if self._ids is None:
             options |= {"tokenize": True, "return_dict": False}
         else:
@@ -52,7 +56,17 @@ class VllmTokenizer:
             add_generation_prompt=True,
             **options,
         )
-        return tuple(said) if self._ids is None else self._ids(said, False)
+        return tuple(said) if self._ids is None else self._read(said, self._ids, known)
+
+    def _read(self, said: str, ids: Ids, known: dict[str, tuple[int, ...]] | None) -> tuple[int, ...]:
+        if known is None or self._cut is None:
+            return ids(said, False)
+        found: list[int] = []
+        for piece in self._cut.split(said):
+            if piece not in known:
+                known[piece] = ids(piece, False)
+            found += known[piece]
+        return tuple(found)
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text)) if self._ids is None else self._ids(text, True)
@@ -72,8 +86,8 @@ class VllmTokenizer:
         return PROBE.name in text
 
 
-def _ids_alone(tokenizer: Any) -> Callable[[str, bool], tuple[int, ...]] | None:
-    """(text, whether special tokens are put around it) → ids, without what transformers makes beside them.
+def _ids_alone(tokenizer: Any) -> Ids | None:
+    """The ids of a text, without what transformers makes beside them.
 
     Where each token stands in the text, masks and their lists are three tenths of what tokenising costs. A
     copy, so that nobody else's truncation or padding is in it. None where the tokenizer has no such engine
@@ -153,3 +167,24 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
             turn |= {"tool_call_id": message.answers, "name": names.get(message.answers or "", "")}
         turns.append(turn)
     return turns
+
+
+def _cut(tokenizer: Any, ids: Ids | None) -> re.Pattern[str] | None:
+    """Finds the added tokens in a text, for reading what stands between them apart; None where it may not be.
+
+    The engine itself looks for them before anything else, so what is around them is read piece by piece. It
+    may not be where one takes the blanks beside it along, or where the first piece is read otherwise.
+    """
+    if ids is None:
+        return None
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    if not added or any(
+        token.lstrip or token.rstrip or token.single_word or token.normalized for token in added
+    ):
+        return None
+    longest_first = sorted((token.content for token in added), key=len, reverse=True)
+    cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+    between = ("", SAMPLE, " a", "\n", "a ", "Ünï\n\n b")
+    sample = "".join(text + mark for text, mark in zip(between, longest_first * len(between), strict=False))
+    apart = [token for piece in cut.split(sample) for token in ids(piece, False)]
+    return cut if apart == list(ids(sample, False)) else None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.errors import PromptTooLong, SlotProblem
-from prompts.layout import lay_out, refusal_text
+from prompts.layout import lay_out, opening, refusal_text
 from prompts.records import Budget, Demo, Label, LabelSet, Layout, Message, Slot, Source, Template
 from prompts.seams import count_words
 
@@ -222,6 +222,19 @@ def test_the_three_laws_of_the_budget(request_, room, more, style):
     assert len(small.used) + small.dropped.sources == len(request_["sources"])
     assert len(small.demos) + small.dropped.demos == len(request_["demos"])
     assert text_of(small).count("Q: ") == len(small.demos)
+
+
+@given(requests, st.sampled_from(["text", "turns"]))
+def test_the_opening_is_what_the_prompt_begins_with_whatever_is_found(request_, style):
+    own = (Demo("own", "a question", "an answer"),)
+    template = replace(GROUNDED, demos=own, layout=replace(GROUNDED.layout, demo_style=style))
+    prompt = everything(100_000, template, instructions="Be <brief>.", **request_)
+    asked = {"question": request_["question"], "history": request_["history"]}
+    begins = opening(template, instructions="Be <brief>.", **asked)
+    assert begins
+    assert prompt.messages[: len(begins)] == begins
+    plain = replace(template, layout=replace(template.layout, format="plain"))
+    assert opening(plain, **asked) == ()
 
 
 def kept(sources):

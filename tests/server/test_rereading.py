@@ -37,6 +37,15 @@ def test_ids_are_those_of_the_reading_whatever_was_counted_before(counted, messa
     assert tokenizer.asked[0] == counted
 
 
+@given(MESSAGES.map(tuple), MESSAGES.map(tuple))
+def test_what_was_read_ahead_changes_nothing_and_is_not_kept(ahead, messages):
+    again = Rereading(TokenReading(EchoTokenizer()))
+    again.ahead(ahead)
+    assert again(messages) == len(EchoTokenizer().chat(messages))
+    assert again.checked_ids(messages) == EchoTokenizer().chat(messages)
+    assert again._known is None
+
+
 def test_readings_of_the_same_are_remembered_as_one():
     tokenizer = EchoTokenizer()
     one, two = Rereading(TokenReading(tokenizer)), Rereading(TokenReading(tokenizer))

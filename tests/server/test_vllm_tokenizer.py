@@ -1,5 +1,7 @@
 """The ids of the served model's tokenizer: as transformers gives them, and as they were asked for."""
 
+import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,38 @@ def test_a_chat_with_functions_too(tokenizer, ours, question, thinking):
         turns, tools=[PROBE.shown()], add_generation_prompt=True, tokenize=False, **options
     )
     assert ours._text(turns, [PROBE.shown()], options) == theirs
+
+
+
+
+@given(system=said, question=said, other=said)
+def test_pieces_that_are_known_already_change_no_id(ours, system, question, other):
+    known = {}
+    ours.chat([Message("system", system), Message("user", other)], known=known)
+
+    messages = [Message("system", system), Message("user", question)]
+    assert ours.chat(messages, known=known) == ours.chat(messages)
+
+
+
+
+def test_what_begins_a_conversation_is_read_once(ours):
+    known = {}
+    ours.chat([Message("system", "Be brief."), Message("user", "ducks")], known=known)
+    before = set(known)
+    ours.chat([Message("system", "Be brief."), Message("user", "geese")], known=known)
+    assert set(known) - before == {"user\ngeese"}
+
+
+def test_a_tokenizer_whose_added_tokens_take_blanks_along_is_read_whole(tokenizer):
+    from transformers import AddedToken
+
+    odd = copy.deepcopy(tokenizer)
+    odd.add_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    messages = [Message("user", "a <mask> b")]
+    known = {}
+    assert VllmTokenizer(odd).chat(messages, known=known) == VllmTokenizer(odd).chat(messages)
+    assert known == {}
 
 
 def test_a_tokenizer_without_a_template_says_so_itself(tokenizer):
