@@ -55,8 +55,6 @@ def test_a_chat_with_functions_too(tokenizer, ours, question, thinking):
     assert ours._text(turns, [PROBE.shown()], options) == theirs
 
 
-
-
 @given(system=said, question=said, other=said)
 def test_pieces_that_are_known_already_change_no_id(ours, system, question, other):
     known = {}
@@ -64,8 +62,6 @@ def test_pieces_that_are_known_already_change_no_id(ours, system, question, othe
 
     messages = [Message("system", system), Message("user", question)]
     assert ours.chat(messages, known=known) == ours.chat(messages)
-
-
 
 
 def test_what_begins_a_conversation_is_read_once(ours):
