@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.vectors import NONE, describe, nearest, read
+from indexer.vectors import describe, read
 from indexer.vectors.calibration import calibrate
 from indexer.vectors.calibration import questions as far_questions
 from indexer.vectors.graph import Graph
@@ -29,8 +29,10 @@ def graphed(rows, tmp_path_factory):
     return written(tmp_path_factory.mktemp("graph"), rows, kind="hnsw", precision="float32")
 
 
-FEW_ROWS = clustered(900, 6, centres=12)
-GROUPED = Lists.build(FEW_ROWS, 20)
+@pytest.fixture(scope="module")
+def grouped():
+    few = clustered(900, 6, centres=12)
+    return few, Lists.build(few, 20)
 
 
 @given(
@@ -42,31 +44,36 @@ GROUPED = Lists.build(FEW_ROWS, 20)
     top=st.integers(1, 30),
 )
 def test_lists_find_only_what_is_chosen_and_miss_nothing_when_all_are_visited(
-    seed, share, sparse, probes, queries, top
+    grouped, seed, share, sparse, probes, queries, top
 ):
-    mask = np.random.default_rng(seed).random(len(FEW_ROWS)) < share
+    rows, lists = grouped
+    mask = np.random.default_rng(seed).random(len(rows)) < share
     mask[seed % len(mask)] = True
     chosen = np.flatnonzero(mask) if sparse else mask
     asked = clustered(queries, seed)
-    GROUPED.effort = probes
-    found = GROUPED.search(FEW_ROWS, asked, top, chosen)
-    again = GROUPED.search(FEW_ROWS, asked, top, chosen)
+    lists.effort = probes
+    found = lists.search(rows, asked, top, chosen)
+    again = lists.search(rows, asked, top, chosen)
     assert np.array_equal(found.positions, again.positions)
     assert np.all(mask[found.positions[found.positions >= 0]])
     assert np.all((found.positions >= 0).sum(axis=1) == min(top, mask.sum()))
-    GROUPED.effort = 20
+    lists.effort = 20
     top = min(top, int(mask.sum()))
-    whole = GROUPED.search(FEW_ROWS, asked, top, chosen)
-    assert np.allclose(whole.scores, scan(FEW_ROWS, asked, top, chosen).scores, atol=1e-5)
+    whole = lists.search(rows, asked, top, chosen)
+    assert np.allclose(whole.scores, scan(rows, asked, top, chosen).scores, atol=1e-5)
 
 
 def test_a_filter_that_chooses_what_lies_far_from_the_question_fills_its_places(graphed, rows):
-    ids, stored = graphed
-    for question in clustered(20, 2):
-        far = np.sort(ids[np.argsort(rows @ question)[: MANY // 10]])
-        found = nearest([stored], question, 10, NONE, far)
-        assert len(found.ids) == 10
-        assert set(found.ids) <= set(far.tolist())
+    lists = graphed[1].shortcut.lists
+    found = []
+    for question in clustered(40, 2):
+        closeness = rows @ question
+        far = closeness < np.quantile(closeness, 0.1)
+        best = lists.search(rows, question[None], 10, far)
+        assert np.all(best.positions >= 0)
+        assert np.all(far[best.positions])
+        found.append(best.scores >= scan(rows, question[None], 10, far).scores[:, -1:] - 1e-6)
+    assert np.mean(found) >= 0.9  # a walk finds an eighth of them
 
 
 def test_a_graph_leaves_questions_with_a_filter_to_lists_and_tombstones_to_the_walk(graphed):
