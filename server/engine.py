@@ -9,8 +9,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal
 
 from server.errors import EngineUnavailable, Starting
@@ -28,6 +28,20 @@ CLOSE_SECONDS = 30.0  # for a lost one to close; one that cannot is left to the 
 PAUSE_SECONDS = 1.0  # before it is opened again
 LOSSES, WITHIN_SECONDS = 3, 600.0  # so many within this time, and it stays closed
 LOST = "the engine stopped and is being started again; ask again"
+
+
+class Telling:
+    """A block in which somebody is among those who are told."""
+
+    def __init__(self, told: set[Callable[[], object]], lost: Callable[[], object]) -> None:
+        self._told = told
+        self._lost = lost
+
+    def __enter__(self) -> None:
+        self._told.add(self._lost)
+
+    def __exit__(self, *_: object) -> None:
+        self._told.discard(self._lost)
 
 
 class Engine:
@@ -94,14 +108,9 @@ class Engine:
         """Call `lost` every time the engine is lost: what was loaded into it is gone."""
         self._waiting.add(lost)
 
-    @contextmanager
-    def telling(self, lost: Callable[[], object]) -> Iterator[None]:
-        """Calls `lost` when the engine is lost meanwhile."""
-        self._waiting.add(lost)
-        try:
-            yield
-        finally:
-            self._waiting.discard(lost)
+    def telling(self, lost: Callable[[], object]) -> "Telling":
+        """A block: calls `lost` when the engine is lost meanwhile."""
+        return Telling(self._waiting, lost)
 
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[None]:

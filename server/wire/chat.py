@@ -1,9 +1,11 @@
 """`POST /v1/chat/completions`: body → Turn, Reply → body."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from prompts.records import Message
 from server.calling import Calling
 from server.records import Choice, Reply, Search, Turn
 from server.wire.aliases import bound
@@ -48,16 +50,21 @@ class ChatRequest(Generation):
             raise fault("max_tokens and max_completion_tokens differ; send one", at="max_completion_tokens")
         if self.top_logprobs is not None and not self.logprobs:
             raise fault("top_logprobs needs logprobs: true", at="top_logprobs")
-        self.search()
-        self.calling()
-        plain = [message.plain() for message in self.messages]
-        if wrong := misplaced(plain) or misnamed(self.messages):
+        _ = self.search, self.calling  # their faults
+        if wrong := misplaced(self.said) or misnamed(self.messages):
             raise fault(wrong.problem, at=f"messages[{wrong.at}].{wrong.field}")
         return self
 
+    # Each is asked for twice: once for its faults.
+    @cached_property
+    def said(self) -> tuple[Message, ...]:
+        return tuple(message.plain() for message in self.messages)
+
+    @cached_property
     def search(self) -> Search:
         return searching_asked(self.tools, self.tool_choice, self.fewshot)
 
+    @cached_property
     def calling(self) -> Calling:
         shaped = self.response_format is not None and self.response_format.wanted() is not None
         return calling_asked(
@@ -80,13 +87,13 @@ def read_chat(body: bytes, context: Context) -> Turn:
         asked,
         context,
         ignored,
-        messages=tuple(message.plain() for message in asked.messages),
+        messages=asked.said,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
         logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
         schema=asked.response_format.wanted() if asked.response_format else None,
         thinking=asked.chat_template_kwargs.enable_thinking,
-        search=asked.search(),
-        calling=asked.calling(),
+        search=asked.search,
+        calling=asked.calling,
     )
     return bound(turn, asked, context)
 

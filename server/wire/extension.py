@@ -69,6 +69,10 @@ class FewshotRequest(Wire):
         )
 
 
+UNEXTENDED = FewshotRequest()  # of all who say nothing of it
+UNWISHED = UNEXTENDED.wishes()
+
+
 def check_filter(value: Any) -> Any:
     """The filter as it came. Raises PydanticCustomError with all that is wrong, at the place of the first."""
     try:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from server.errors import InsufficientScope
 from server.records import Sampling, Turn
-from server.wire.extension import FewshotRequest
+from server.wire.extension import UNEXTENDED, UNWISHED, FewshotRequest
 from server.wire.reading import EMPTY_LIST, EMPTY_OBJECT, Context, Wire, fault
 
 INT64 = 2**63
@@ -70,7 +70,7 @@ class Asked(Wire):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
     # A default that holds mappings would be copied deeply for every request.
-    fewshot: FewshotRequest = Field(default_factory=FewshotRequest)
+    fewshot: FewshotRequest = Field(default_factory=lambda: UNEXTENDED)
     # Accepted and ignored: none of their allowed values can change the answer (fields.py, class I).
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] = "auto"
     parallel_tool_calls: bool = True
@@ -181,7 +181,7 @@ def turn_of(asked: Asked, context: Context, ignored: tuple[str, ...], *, model: 
         model=model,
         sampling=asked.sampling(),
         stop=asked.stops(),
-        wishes=asked.fewshot.wishes(),
+        wishes=UNWISHED if asked.fewshot is UNEXTENDED else asked.fewshot.wishes(),
         stream=asked.stream,
         unit=unit.name,
         unit_kind=unit.kind,
