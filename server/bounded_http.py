@@ -21,7 +21,7 @@ from server.network_settings import HEAD_SECONDS, MOST_CONNECTIONS
 
 SEND_BYTES = 2**18  # the kernel doubles it
 SURPLUS = "fewshot.surplus"  # in a request's `extensions`: it came when all connections were at work
-WRITE = "fewshot.write"  # there too: a chunk of its answer past all layers, see `ChunkWriter`
+EXCHANGE = "fewshot.exchange"  # there too: what stands behind all layers, see `Exchange`
 HANG_UP = "fewshot.hang_up"  # in a request's `extensions`: drops the connection with all that is not sent
 CALLER = "fewshot.caller"  # there too: who asks, and whether he is still there
 
@@ -64,7 +64,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._silent.pop(self, None)
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:
-            cast(dict[str, Any], self.scope)["extensions"][WRITE] = ChunkWriter(self.cycle).write
+            cast(dict[str, Any], self.scope)["extensions"][EXCHANGE] = Exchange(self.cycle)
 
     def on_response_complete(self) -> None:
         if not self.pipeline and not self.transport.is_closing():
@@ -125,15 +125,21 @@ class Caller:
             told()
 
 
-class ChunkWriter:
-    """Writes chunks of an answer that has begun, for streams of many small ones.
+class Exchange:
+    """A request and its answer as the connection has them.
 
-    Between a route and the connection stand some five `send`s that look at nothing but an answer's beginning
-    and end, and each costs a token what its whole frame costs.
+    It writes chunks of an answer that has begun, for streams of many small ones: between a route and the
+    connection stand some five `send`s that look at nothing but an answer's beginning and end, and each costs
+    a token what its whole frame costs.
     """
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the whole body is here, so that nobody will wait for it."""
+        return not self._cycle.more_body
 
     def write(self, data: bytes) -> bool:
         """False where `send` has to do it: nothing has begun, no chunks, or the reader is behind."""
@@ -145,10 +151,16 @@ class ChunkWriter:
         return True
 
 
-def writer_of(scope: Mapping[str, Any]) -> Callable[[bytes], bool] | None:
-    """`ChunkWriter.write` of this request; None where the server below offers none."""
-    found: Callable[[bytes], bool] | None = (scope.get("extensions") or {}).get(WRITE)
+def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
+    """The request as its connection has it; None where the server below does not tell."""
+    found: Exchange | None = (scope.get("extensions") or {}).get(EXCHANGE)
     return found
+
+
+def writer_of(scope: Mapping[str, Any]) -> Callable[[bytes], bool] | None:
+    """`Exchange.write` of this request; None where the server below offers none."""
+    found = exchange_of(scope)
+    return None if found is None else found.write
 
 
 def caller_of(scope: Mapping[str, Any]) -> Caller | None:

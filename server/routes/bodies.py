@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
+from server.bounded_http import exchange_of
 from server.errors import QueueFull, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from server.network_settings import BODIES_BYTES, BODY_SECONDS
 
@@ -62,16 +63,23 @@ async def read_json_bytes(request: Request, limit: int) -> bytes:
     bodies: Bodies = request.scope["state"]["options"].bodies
     try:
         with bodies.one() as body:
+            exchange = exchange_of(request.scope)
+            if exchange is not None and exchange.arrived:
+                return await _read(request, body, limit)
             async with asyncio.timeout(bodies.seconds):
-                while True:
-                    message = await request.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    chunk = message.get("body", b"")
-                    if body.size + len(chunk) > limit:
-                        raise RequestTooLarge(f"the body is larger than {limit} bytes")
-                    body.take(chunk)
-                    if not message.get("more_body"):
-                        return body.whole()
+                return await _read(request, body, limit)
     except TimeoutError:
         raise RequestTimeout(f"the body did not arrive within {bodies.seconds:g} s") from None
+
+
+async def _read(request: Request, body: Body, limit: int) -> bytes:
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        if body.size + len(chunk) > limit:
+            raise RequestTooLarge(f"the body is larger than {limit} bytes")
+        body.take(chunk)
+        if not message.get("more_body"):
+            return body.whole()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.bounded_http import WRITE, BoundedHttp
+from server.bounded_http import EXCHANGE, BoundedHttp
 from server.coalescing import Coalescing
 from server.echo_decoder import EchoDecoder
 from server.records import Limits
@@ -23,7 +23,7 @@ class Plain(BoundedHttp):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self.scope["extensions"].pop(WRITE, None)
+        self.scope["extensions"].pop(EXCHANGE, None)
 
 
 def events(body):
