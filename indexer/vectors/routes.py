@@ -16,6 +16,7 @@ from indexer.vectors.selection import Chosen, count
 LEAST_SHARE = 0.05  # where fewer may be found, how far the nearest spread over lists was not measured
 MOST_SHARE = 0.5  # where more may be found, a walk is cheaper, and tombstones alone stay with it
 SAMPLE, ROUNDS = 16, 5  # of training: a quarter of an `ivf` segment's; probes make up for it
+LEAST = 4  # probes: fewer save little, and are too few for questions unlike any row
 CALIBRATED = 0.1  # share at which the lists' probes are measured
 
 
@@ -30,7 +31,9 @@ class Routes:
     @classmethod
     def build(cls, rows: Rows, links: int, many: int) -> "Routes":
         """Link all rows, and group them into `many` lists."""
-        return cls(Graph.build(rows, links), Lists.build(rows, many, SAMPLE, ROUNDS))
+        lists = Lists.build(rows, many, SAMPLE, ROUNDS)
+        lists.effort = LEAST
+        return cls(Graph.build(rows, links), lists)
 
     @classmethod
     def load(
