@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from indexer.errors import IndexerError
 from prompts.errors import PromptError
+from server import heap
 from server.app import Opened, create_app
 from server.bounded_http import bounded_http
 from server.logs import log_request, set_up
@@ -39,6 +40,7 @@ log = logging.getLogger("fewshot")
 
 def run(settings: Settings) -> int:
     """Serve until told to stop; 0 after a clean drain. Raises Refusal for an unusable configuration."""
+    heap.share()
     set_up(settings.telemetry.logs, requests=settings.telemetry.log_requests)
     allow_files(settings.connections.most + OTHER_FILES)
     listening = listen(settings)
@@ -94,6 +96,7 @@ async def _serve_observed(
         beside = [
             asyncio.create_task(_announce(opened, server)),
             asyncio.create_task(_time_loop(metrics.loop_lag_seconds.observe)),
+            asyncio.create_task(heap.stay_small()),
         ]
         try:
             await server.serve(sockets=[listening])
