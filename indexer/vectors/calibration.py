@@ -13,7 +13,7 @@ TOP = 10
 FAR = 400  # neighbour with which a row makes a question: nearer ones make it too easy for a graph
 MOST = 4096
 GAIN = 0.01  # of recall, beyond what is asked, that is worth twice the effort
-MARGIN = 0.5  # of what is missing to 1: the sample is small
+MARGIN = 0.5  # of what is missing to 1: the sample is small, and lies nearer to rows than questions do
 
 
 class Adjustable(Protocol):
@@ -33,14 +33,21 @@ def questions(rows: Rows) -> Vectors:
     return np.asarray(between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-9))
 
 
-def calibrate(index: Adjustable, rows: Rows, recall: float, queries: Vectors, share: float = 1.0) -> float:
+def calibrate(
+    index: Adjustable,
+    rows: Rows,
+    recall: float,
+    queries: Vectors,
+    share: float = 1.0,
+    margin: float = MARGIN,
+) -> float:
     """Set the least effort, in steps of a quarter, that finds `recall` of the ten nearest; what it finds.
 
     With a `share` below 1 these are the ten nearest among so many of the rows, drawn once. The aim is a
-    little above `recall`, but not where twice the effort finds no more: a graph of tight heaps does not
-    lead everywhere. The least effort is the one `index` comes with.
+    little above `recall`, by `margin` of what is missing to 1, but not where twice the effort finds no more:
+    a graph of tight heaps does not lead everywhere. The least effort is the one `index` comes with.
     """
-    aim = recall + MARGIN * (1.0 - recall)
+    aim = recall + margin * (1.0 - recall)
     chosen = None if share >= 1.0 else np.random.default_rng(1).random(len(rows)) < share
     top = min(TOP, count(chosen, len(rows)))
     if not top:

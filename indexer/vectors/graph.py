@@ -16,7 +16,7 @@ from indexer.vectors.selection import Chosen, count, masked
 GRAPH = "graph.hnsw"
 
 CONSTRUCTION = 80  # candidates kept while a row is linked
-LEAST = 64  # candidates: fewer save little, and are too few for questions unlike any row
+LEAST = 96  # candidates: fewer save little, and are too few for questions unlike any row
 _REACH = 24  # rows scored per candidate kept, roughly: seen on sentence vectors, 32 links
 
 _faiss: Any = faiss
@@ -30,6 +30,7 @@ class Graph:
     """HNSW: each row linked to near ones, a question walks."""
 
     knob = "candidates"  # kept while walking
+    margin = 0.25  # of calibration: the last hundredths of recall cost several times the effort
 
     def __init__(self, index: Any, effort: int) -> None:
         self._index = index

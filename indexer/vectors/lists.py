@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from indexer.durability import write_array
 from indexer.errors import StoreDamaged
 from indexer.seams import Vectors
+from indexer.vectors.calibration import MARGIN
 from indexer.vectors.scan import Best, Rows, scan, widen
 from indexer.vectors.selection import Chosen, count, masked
 
@@ -36,6 +37,7 @@ class Lists:
     """Positions of rows by nearest centroid."""
 
     knob = "probes"  # lists visited a question
+    margin = MARGIN  # of calibration
 
     def __init__(
         self, centroids: Vectors, members: NDArray[np.int32], bounds: NDArray[np.int64], probes: int

@@ -17,6 +17,7 @@ import orjson
 
 from indexer.errors import IndexOptionRefused
 from indexer.seams import Vectors
+from indexer.vectors.calibration import MARGIN
 from indexer.vectors.scan import Best, Rows, scan, widen
 from indexer.vectors.selection import Chosen
 
@@ -34,6 +35,7 @@ class Collection:
     """The rows of one segment in a collection of a Milvus server."""
 
     knob = "candidates"  # what a search keeps while it walks the graph
+    margin = MARGIN  # of calibration
 
     def __init__(self, uri: str, name: str, effort: int = 1) -> None:
         self._uri, self._name = uri, name

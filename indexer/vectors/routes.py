@@ -23,7 +23,7 @@ CALIBRATED = 0.1  # share at which the lists' probes are measured
 class Routes:
     """Walks the graph, or visits the lists where that is cheaper under a filter."""
 
-    knob = Graph.knob
+    knob, margin = Graph.knob, Graph.margin
 
     def __init__(self, graph: Graph, lists: Lists) -> None:
         self.graph, self.lists = graph, lists

@@ -74,10 +74,10 @@ def _build(rows: Rows, choice: Choice, wanted: Wanted) -> Routes | Lists | Colle
 def _tune(index: Routes | Lists | Collection, rows: Rows, choice: Choice, recall: float) -> dict[str, Any]:
     """How hard to look, and what was found so."""
     asked = questions(rows)
-    found = {"recall": calibrate(index, rows, recall, asked)}
+    found = {"recall": calibrate(index, rows, recall, asked, margin=index.margin)}
     parameters = {**choice.parameters, index.knob: index.effort}
     if isinstance(index, Routes):
-        found["filtered"] = calibrate(index.lists, rows, recall, asked, CALIBRATED)
+        found["filtered"] = calibrate(index.lists, rows, recall, asked, CALIBRATED, Lists.margin)
         parameters[index.lists.knob] = index.lists.effort
     return {**found, "parameters": parameters}
 
