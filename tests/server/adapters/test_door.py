@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
@@ -109,3 +109,37 @@ def test_the_cpu_operators_leave_tokens_without_a_slot_alone(slots):
     for token, slot in enumerate(slots):
         if slot >= 0:
             assert torch.allclose(output[token, :rows], second[slot, 0] @ narrow[token], atol=1e-5)
+
+
+RUNS = st.lists(st.tuples(st.integers(-1, 2), st.integers(1, 4)), min_size=1, max_size=6)
+
+
+@settings(deadline=None)
+@given(
+    RUNS, st.lists(st.integers(1, 7), min_size=1, max_size=3), st.sampled_from([1.0, 0.5]), st.integers(0, 99)
+)
+def test_what_linear_layers_add_on_a_processor_is_each_tokens_own(runs, widths, scale, seed):
+    """Runs of tokens with a slot each, as vLLM's metadata has them; −1 is no slot."""
+    torch = pytest.importorskip("torch")
+    from server.vllm_decoder import guard
+
+    draw = torch.Generator().manual_seed(seed)
+    slots = [slot for slot, length in runs for _ in range(length)]
+    x = torch.randn(len(slots), 6, generator=draw)
+    y = torch.randn(len(slots), sum(widths), generator=draw)
+    first = [torch.randn(3, 1, 4, 6, generator=draw) for _ in widths]
+    second = [torch.randn(3, 1, width + 2, 4, generator=draw) for width in widths]  # vLLM may pad
+    wanted = y.clone()
+    for token, slot in enumerate(slots):
+        if slot >= 0:
+            parts = [
+                b[slot, 0, :width] @ (scale * a[slot, 0] @ x[token])
+                for a, b, width in zip(first, second, widths, strict=True)
+            ]
+            wanted[token] += torch.cat(parts)
+    groups = [
+        (slot, tokens if isinstance(tokens, slice) else torch.tensor(tokens))
+        for slot, tokens in guard.grouped([slot for slot, _ in runs], [length for _, length in runs])
+    ]
+    guard.add_lora_linear(groups, y, x, first, second, scale, widths)
+    assert torch.allclose(y, wanted, atol=1e-5)
