@@ -8,7 +8,7 @@ from indexer.seams import Vectors
 from indexer.vectors.scan import Best, Rows, scan, widen
 from indexer.vectors.selection import Chosen, count
 
-QUERIES = 200
+QUERIES = 1_000
 TOP = 10
 FAR = 400  # neighbour with which a row makes a question: nearer ones make it too easy for a graph
 MOST = 4096

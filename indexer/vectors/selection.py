@@ -1,5 +1,9 @@
 """Which rows of a segment a search may return: tombstones and filters as positions."""
 
+import threading
+from collections import OrderedDict
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +13,8 @@ Chosen = NDArray[np.bool_] | NDArray[np.int64] | None
 """Rows that may be found: all (None), a mask over the rows, or few of them as sorted positions."""
 
 NONE: Ids = np.empty(0, dtype=np.int64)
+MANY = 16_384  # rows of a segment from which on a choice is worth remembering
+REMEMBERED_BYTES = 64 * 2**20  # of choices and what they were made of, in the whole process
 SPARSE = 16  # below one row in so many, rows are visited one by one instead of passing all by
 
 
@@ -68,3 +74,53 @@ def part(selected: Chosen, start: int, stop: int) -> Chosen:
         return None if selected is None else selected[start:stop]
     low, high = np.searchsorted(selected, (start, stop))
     return selected[low:high] - start
+
+
+class Choice(NamedTuple):
+    """Rows that may be found, and how many they are."""
+
+    rows: Chosen
+    some: int
+
+
+class Remembered:
+    """Choices by the arrays that they were made of: who asks again with the same filter has the same arrays.
+
+    Filters and tombstones stay the same arrays while nothing is published (indexer/attributes.py). An entry
+    keeps its arrays alive, so that no other array can take the place of one. Least used ones go first.
+    """
+
+    def __init__(self, most_bytes: int = REMEMBERED_BYTES) -> None:
+        self._most = most_bytes
+        self._bytes = 0
+        self._known: OrderedDict[tuple[int, ...], tuple[Choice, tuple[Ids | None, ...]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def choice(self, ids: Ids, hidden: Ids, allowed: Ids | None) -> Choice:
+        """`chosen` of the same arrays, none of which may change; nor may what is returned."""
+        if len(ids) < MANY or (allowed is None and not len(hidden)):
+            return _choice(ids, hidden, allowed)
+        name = (id(ids), id(hidden), id(allowed))
+        with self._lock:
+            if name in self._known:
+                self._known.move_to_end(name)
+                return self._known[name][0]
+        made = _choice(ids, hidden, allowed)
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = made, (ids, hidden, allowed)
+                self._bytes += _size(made, hidden, allowed)
+            while self._bytes > self._most:
+                _, (gone, (_, *others)) = self._known.popitem(last=False)
+                self._bytes -= _size(gone, *others)
+        return made
+
+
+def _choice(ids: Ids, hidden: Ids, allowed: Ids | None) -> Choice:
+    rows = chosen(ids, hidden, allowed)
+    return Choice(rows, count(rows, len(ids)))
+
+
+def _size(choice: Choice, *others: Ids | None) -> int:
+    """Bytes; a segment's own ids live as long as it does."""
+    return sum(array.nbytes for array in (choice.rows, *others) if array is not None)

@@ -12,11 +12,12 @@ import numpy as np
 from indexer.records import Ranked
 from indexer.seams import Ids, Vectors
 from indexer.vectors.scan import APART, Best, Rows, merged, scan
-from indexer.vectors.selection import NONE, Chosen, chosen, count, part
+from indexer.vectors.selection import NONE, Chosen, Remembered, count, part
 
 ALONE = 65_536  # rows that one thread scans: a few milliseconds, and a second thread may be busy
 
 
+_CHOICES = Remembered()
 _SEQUENTIAL = 0.5  # cost of a row met in passing, in rows looked up one by one
 
 
@@ -96,8 +97,7 @@ def _tasks(
 ) -> Iterator[_Task]:
     for segment in segments:
         rows = len(segment.ids)
-        selected = chosen(segment.ids, hidden, allowed)
-        some = count(selected, rows)
+        selected, some = _CHOICES.choice(segment.ids, hidden, allowed)
         if not some:
             continue
         shortcut = segment.shortcut
