@@ -31,7 +31,7 @@ def install() -> int:
             if hasattr(module, name):
                 setattr(module, name, globals()[name])
                 replaced += 1
-    punica = punica_cpu.PunicaWrapperCPU
+    punica: Any = punica_cpu.PunicaWrapperCPU
     if not hasattr(punica, "groups_of_tokens"):
         update, linear = punica.update_metadata, punica.add_lora_linear
 
@@ -45,13 +45,11 @@ def install() -> int:
                     for slot, tokens in grouped(slots.tolist(), lengths.tolist())
                 ]
 
-        def lora_linear(
-            self: Any, y: Any, x: Any, shrink: Any, expand: Any, *args: Any, **kwargs: Any
-        ) -> None:
-            if self.groups_of_tokens is None or kwargs.get("buffer") is not None:
-                linear(self, y, x, shrink, expand, *args, **kwargs)
+        def lora_linear(self: Any, y: Any, x: Any, *args: Any, **kwargs: Any) -> None:
+            if self.groups_of_tokens is None or kwargs:
+                linear(self, y, x, *args, **kwargs)
             else:
-                add_lora_linear(self.groups_of_tokens, y, x, shrink, expand, *args)
+                add_lora_linear(self.groups_of_tokens, y, x, *args)
 
         punica.groups_of_tokens = None
         punica.update_metadata, punica.add_lora_linear = update_metadata, lora_linear
