@@ -21,4 +21,4 @@ def test_what_is_added_is_found_and_what_is_deleted_is_not(tmp_path):
         > 0
     )
     assert bars["delete, when the call returns"].must == 5.0
-    assert bars["open and first answer ÷ reading the files"].must is None  # of a store so small
+    assert bars["opening (first answer less the next) ÷ reading"].must is None  # of a store so small
