@@ -18,12 +18,12 @@ import numpy as np
 from ulid import ULID
 
 from bench.library import STORE, passage, random_vectors
-from bench.machine import cores
 from indexer import schema
 from indexer.catalogue import Catalogue
 from indexer.database import writing
 from indexer.generations import add_segment, advance, describe, fresh_name, record
 from indexer.index_options import ask
+from indexer.machine import cores
 from indexer.publishing import writer
 from indexer.records import FileDigest
 from indexer.seams import Embedder, Ids

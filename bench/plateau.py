@@ -6,20 +6,9 @@ again. Tokens of an answer are taken as evenly spread from its first to its end.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
-
-class Streamed(Protocol):
-    """Times of one answer on one clock, in seconds."""
-
-    @property
-    def asked(self) -> float: ...
-    @property
-    def first(self) -> float: ...
-    @property
-    def ended(self) -> float: ...
-    @property
-    def tokens(self) -> int: ...
+from bench.clocked import Decoded
+from bench.crowd import Answer
 
 
 def lengths(streams: int, waves: int, tokens: int) -> list[int]:
@@ -28,7 +17,7 @@ def lengths(streams: int, waves: int, tokens: int) -> list[int]:
     return [*spread, *[tokens] * (streams * (waves - 1))]
 
 
-def rate(answers: Sequence[Streamed], streams: int) -> tuple[float, float]:
+def rate(answers: Sequence[Decoded | Answer], streams: int) -> tuple[float, float]:
     """Tokens a second on the plateau, and its seconds. `answers` in order of asking.
 
     Raises ValueError where there is none: nothing was asked after the first answers had ended.

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.machine import cores
+from indexer.machine import cores
 
 DIMENSION = 384
 TOP = 10

@@ -1,7 +1,6 @@
 """Scored texts of several indexes: the best of all of them, and ids among ids."""
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.machine import cores
 from indexer.records import Ranked
 from indexer.seams import Ids
 
@@ -115,7 +115,7 @@ def _hits(asked: Asked, limits: Sequence[int], texts: int) -> list[list[tuple[fl
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="keyword")
+    return ThreadPoolExecutor(cores(), thread_name_prefix="keyword")
 
 
 def least(found: Sequence[Sequence[tuple[float, object]]], top: int) -> float:

@@ -16,18 +16,12 @@ _M_ARENA_MAX = -8  # of mallopt(3)
 
 def share() -> bool:
     """Let all threads of this process share a few heaps; False where the C library has no such knob."""
-    try:
-        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS))
-    except (AttributeError, OSError):
-        return False
+    return _asked("mallopt", _M_ARENA_MAX, ARENAS)
 
 
 def give_back() -> bool:
     """Return free pages to the system; whether there were any. False where the C library cannot."""
-    try:
-        return bool(ctypes.CDLL(None).malloc_trim(0))  # lets go of the interpreter meanwhile
-    except (AttributeError, OSError):
-        return False
+    return _asked("malloc_trim", 0)
 
 
 async def stay_small() -> None:
@@ -35,3 +29,11 @@ async def stay_small() -> None:
     while True:
         await asyncio.sleep(SECONDS)
         await asyncio.to_thread(give_back)
+
+
+def _asked(function: str, *arguments: int) -> bool:
+    """Whether the C library has this function and it did something; others run meanwhile."""
+    try:
+        return bool(getattr(ctypes.CDLL(None), function)(*arguments))
+    except (AttributeError, OSError):
+        return False

@@ -8,7 +8,7 @@ from functools import partial
 from bench.crowd import Crowd, crowd
 from bench.front.decoder import null_decoder
 from bench.host import Host, host
-from bench.machine import cores
+from indexer.machine import cores
 from server.models import locate
 from server.settings import load_settings
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from bench.command import goal_options, measured
 from bench.goals import ann_card
-from bench.machine import Watch, cores
+from bench.machine import Watch
 from bench.records import Bar, Check, Curve, Plot, Result
 from bench.rounds import Interval, Sample, estimate, floor, interleave, level, ratio
 from bench.rows import DIMENSION, TOP, clustered_rows, recall, seconds
+from indexer.machine import cores
 from indexer.vectors import NONE, StoredVectors, Wanted, choose, is_rows, nearest, read, write
 
 ROWS, QUICK_ROWS = 1_000_000, 50_000

@@ -21,6 +21,7 @@ from bench.crowd import Crowd
 from bench.front.opening import front_host
 from bench.front.profiling import profiled
 from bench.gpu import saturation
+from bench.gpu.bare import ABOUT
 from bench.host import Host
 from bench.machine import Watch
 from bench.records import Bar, Check, Curve, NotMeasured, Plot, Result
@@ -130,8 +131,7 @@ async def measure(effort: Effort, profiles: Path | None, say: Callable[[str], ob
         notes=(
             "Bars are the inverse of G2's: where one core of the server's process is the limit, as on a card "
             "that is full, tokens a second are its inverse.",
-            "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and "
-            "dropped.",
+            f"{ABOUT}.",
         ),
     )
 

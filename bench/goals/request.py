@@ -22,6 +22,7 @@ from bench.crowd import Crowd
 from bench.front.opening import front_host
 from bench.front.profiling import profiled
 from bench.gpu import saturation
+from bench.gpu.bare import ABOUT
 from bench.host import Host
 from bench.machine import Watch
 from bench.records import Bar, NotMeasured, Result, by_round
@@ -114,8 +115,7 @@ async def measure(effort: Effort, profiles: Path | None, say: Callable[[str], ob
         plot=by_round(rounds, "µs of the loop's thread a request"),
         notes=(
             "The thread is the one of the event loop; the process is all threads, the journal's too.",
-            "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and "
-            "dropped.",
+            f"{ABOUT}.",
         ),
     )
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from bench.command import goal_options, measured
 from bench.goals import scan_card
-from bench.machine import Watch, cores
+from bench.machine import Watch
 from bench.records import Bar, Check, Curve, Plot, Result
 from bench.rounds import Sample, estimate, floor, interleave, level, ratio
 from bench.rows import DIMENSION, TOP, copier, plain_flat, product_and_top, random_rows, recall, seconds
+from indexer.machine import cores
 from indexer.vectors import StoredVectors, nearest_each
 
 ROWS, QUICK_ROWS = 1_000_000, 200_000

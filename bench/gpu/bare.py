@@ -10,6 +10,8 @@ from bench.clocked import Decoded
 from bench.host import Host
 from server.records import Limits
 
+ABOUT = "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and dropped"
+
 
 async def bare(
     host: Host, prompts: Sequence[tuple[int, ...]], *, tokens: Sequence[int], concurrency: int

@@ -26,11 +26,12 @@ from bench.gpu.settle import settle
 from bench.gpu.shapes import shapes, write_model
 from bench.host import Host, host
 from bench.library import fill
-from bench.machine import Watch, cores, refuse_when_busy
+from bench.machine import Watch, refuse_when_busy
 from bench.rag_requests import TOP
 from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
 from indexer.embedding import open_embedder
+from indexer.machine import cores
 from indexer.seams import Embedder
 from server.models import locate
 from server.settings import Settings, load_settings

@@ -11,7 +11,7 @@ from bench.checks import SameWork
 from bench.client import chat
 from bench.clocked import Decoded
 from bench.crowd import Answer, Crowd
-from bench.gpu.bare import bare
+from bench.gpu.bare import ABOUT, bare
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
 from bench.plateau import lengths, rate
@@ -160,8 +160,7 @@ async def measure(
         machine={**watch.describe(), "engine": host.up.settings["engine"]},
         plot=by_round(rounds, "tokens a second"),
         notes=(
-            "A1 is vLLM's AsyncLLM in the server's own process, given token ids, its deltas drained and "
-            "dropped; the server idles meanwhile.",
+            f"{ABOUT}; the server idles meanwhile.",
             f"Rates are those of plateaus, {arms.plateau_seconds['A1']:.0f} and "
             f"{arms.plateau_seconds['A4']:.0f} seconds of them: the first answers end at different times, "
             "then whoever is answered asks again.",

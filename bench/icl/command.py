@@ -35,6 +35,7 @@ from bench.icl.packs import TEMPLATES, Ready, make_ready, open_ready, template_o
 from bench.icl.page import plot, tables
 from bench.icl.scoring import BatchedScorer, Scorer, ServedScorer
 from indexer.embedding import open_embedder
+from indexer.machine import cores
 from prompts.seams import Embed
 from prompts.shallow import POOLINGS, write_embedder
 from prompts.vectors import evened
@@ -289,4 +290,4 @@ def _numbers(text: str) -> list[int]:
 
 
 def _processes() -> int:
-    return max(1, min(len(os.sched_getaffinity(0)) - 1, 24))
+    return max(1, min(cores() - 1, 24))

@@ -1,6 +1,5 @@
 """A navigable graph (HNSW) over rows that stay where they are, mapped or not."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ import faiss
 import numpy as np
 
 from indexer.errors import StoreDamaged
+from indexer.machine import cores
 from indexer.seams import Vectors
 from indexer.vectors.scan import Best, Rows, widen
 from indexer.vectors.selection import Chosen, count, masked
 
 GRAPH = "graph.hnsw"
-
 CONSTRUCTION = 80  # candidates kept while a row is linked
 LEAST = 96  # candidates: fewer save little, and are too few for questions unlike any row
 _REACH = 24  # rows scored per candidate kept, roughly: seen on sentence vectors, 32 links
@@ -40,7 +39,7 @@ class Graph:
     @classmethod
     def build(cls, rows: Rows, links: int) -> "Graph":
         """Link all rows; every core works on it."""
-        faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+        faiss.omp_set_num_threads(cores())
         half = rows.dtype == np.float16
         index: Any = (
             _faiss.IndexHNSWSQ(

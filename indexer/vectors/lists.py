@@ -4,7 +4,6 @@ The lists hold positions, the rows stay where they are: nothing is stored twice,
 plain arrays that no parser reads.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 
 from indexer.durability import write_array
 from indexer.errors import StoreDamaged
+from indexer.machine import cores
 from indexer.seams import Vectors
 from indexer.vectors.calibration import MARGIN
 from indexer.vectors.scan import Best, Rows, scan, widen
 from indexer.vectors.selection import Chosen, count, masked
 
 CENTROIDS, MEMBERS, BOUNDS = "centroids.f32", "members.i32", "bounds.i64"
-
 SAMPLE = 64  # rows per centroid that training looks at
 ROUNDS = 8
 _ASSIGNED = 1024  # rows whose nearest centroid is found at a time
@@ -49,7 +48,7 @@ class Lists:
     @classmethod
     def build(cls, rows: Rows, lists: int, sample: int = SAMPLE, rounds: int = ROUNDS) -> "Lists":
         """Group rows by `rounds` of k-means on `sample` rows a list, by inner product, with every core."""
-        faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+        faiss.omp_set_num_threads(cores())
         dimension = rows.shape[1]
         step = max(1, len(rows) // (sample * lists))
         training: Any = _faiss.Clustering(dimension, lists)

@@ -22,7 +22,6 @@ from indexer.vectors.scan import Best, Rows, scan, widen
 from indexer.vectors.selection import Chosen
 
 PLACE = "milvus.json"
-
 TOKEN = "FEWSHOT_MILVUS_TOKEN"  # a secret is not written into a store
 LISTED = 10_000  # positions that one filter expression may name
 _SENT = 1_000  # rows in one request: 1.5 MiB of 384 numbers

@@ -76,7 +76,7 @@ def part(selected: Chosen, start: int, stop: int) -> Chosen:
     return selected[low:high] - start
 
 
-class Choice(NamedTuple):
+class Selected(NamedTuple):
     """Rows that may be found, and how many they are."""
 
     rows: Chosen
@@ -93,19 +93,19 @@ class Remembered:
     def __init__(self, most_bytes: int = REMEMBERED_BYTES) -> None:
         self._most = most_bytes
         self._bytes = 0
-        self._known: OrderedDict[tuple[int, ...], tuple[Choice, tuple[Ids | None, ...]]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, ...], tuple[Selected, tuple[Ids | None, ...]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def choice(self, ids: Ids, hidden: Ids, allowed: Ids | None) -> Choice:
+    def selected(self, ids: Ids, hidden: Ids, allowed: Ids | None) -> Selected:
         """`chosen` of the same arrays, none of which may change; nor may what is returned."""
         if len(ids) < MANY or (allowed is None and not len(hidden)):
-            return _choice(ids, hidden, allowed)
+            return _selected(ids, hidden, allowed)
         name = (id(ids), id(hidden), id(allowed))
         with self._lock:
             if name in self._known:
                 self._known.move_to_end(name)
                 return self._known[name][0]
-        made = _choice(ids, hidden, allowed)
+        made = _selected(ids, hidden, allowed)
         with self._lock:
             if name not in self._known:
                 self._known[name] = made, (ids, hidden, allowed)
@@ -116,11 +116,11 @@ class Remembered:
         return made
 
 
-def _choice(ids: Ids, hidden: Ids, allowed: Ids | None) -> Choice:
+def _selected(ids: Ids, hidden: Ids, allowed: Ids | None) -> Selected:
     rows = chosen(ids, hidden, allowed)
-    return Choice(rows, count(rows, len(ids)))
+    return Selected(rows, count(rows, len(ids)))
 
 
-def _size(choice: Choice, *others: Ids | None) -> int:
+def _size(selected: Selected, *others: Ids | None) -> int:
     """Bytes; a segment's own ids live as long as it does."""
-    return sum(array.nbytes for array in (choice.rows, *others) if array is not None)
+    return sum(array.nbytes for array in (selected.rows, *others) if array is not None)

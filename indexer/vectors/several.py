@@ -1,7 +1,6 @@
 """A question put to several segments at once: one pass over the rows of all of them."""
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -9,16 +8,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from indexer.machine import cores
 from indexer.records import Ranked
 from indexer.seams import Ids, Vectors
 from indexer.vectors.scan import APART, Best, Rows, merged, scan
 from indexer.vectors.selection import NONE, Chosen, Remembered, count, part
 
 ALONE = 65_536  # rows that one thread scans: a few milliseconds, and a second thread may be busy
-
-
-_CHOICES = Remembered()
 _SEQUENTIAL = 0.5  # cost of a row met in passing, in rows looked up one by one
+_SELECTIONS = Remembered()
 
 
 class Searchable(Protocol):
@@ -97,7 +95,7 @@ def _tasks(
 ) -> Iterator[_Task]:
     for segment in segments:
         rows = len(segment.ids)
-        selected, some = _CHOICES.choice(segment.ids, hidden, allowed)
+        selected, some = _SELECTIONS.selected(segment.ids, hidden, allowed)
         if not some:
             continue
         shortcut = segment.shortcut
@@ -108,7 +106,7 @@ def _tasks(
                 continue
         # Few may be found, or the walk would meet most of them anyway: look at each, and miss none.
         # A matrix product spreads over the cores by itself.
-        parts = min(_cores(), max(1, rows // (ALONE // 2))) if queries < APART else 1
+        parts = min(cores(), max(1, rows // (ALONE // 2))) if queries < APART else 1
         bounds = np.linspace(0, rows, parts + 1, dtype=np.int64)
         for start, stop in itertools.pairwise(bounds.tolist()):
             if start < stop:
@@ -132,9 +130,4 @@ def _ranked(scores: Vectors, ids: Ids, top: int) -> Ranked:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="scan")
-
-
-@cache
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return ThreadPoolExecutor(cores(), thread_name_prefix="scan")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from indexer.machine import memory_bytes
+from indexer.machine import cores, memory_bytes
 from server.diagnosis.findings import Finding, fail, ok, warn
 from server.settings import Settings
 
@@ -38,9 +38,9 @@ def machine(settings: Settings, model: Path | None) -> Iterator[Finding]:
 
 def processor(flags: set[str], dtype: str) -> Finding:
     """Cores, and which numbers an engine on the processor should use."""
-    cores = len(os.sched_getaffinity(0))
+    many = cores()
     able = sorted(flags.intersection(_HALF_BY_HEART))
-    found = f"{cores} cores, "
+    found = f"{many} cores, "
     if able:
         found += f"{able[0]}: engine.dtype = bfloat16 is worth a comparison with auto, which is float32"
         return ok("processor", found)

@@ -30,7 +30,7 @@ def test_a_remembered_choice_is_the_one_that_would_be_made(asked, data):
     known = Remembered(most_bytes=data.draw(st.sampled_from([0, 300_000, 2**30])))
     for dead, passing in asked:
         for ids in segments:
-            rows, some = known.choice(ids, hidden[dead], filters[passing])
+            rows, some = known.selected(ids, hidden[dead], filters[passing])
             wanted = chosen(ids, hidden[dead], filters[passing])
             assert same(rows, wanted)
             assert some == count(wanted, ROWS)
@@ -41,17 +41,17 @@ def test_a_remembered_choice_is_the_one_that_would_be_made(asked, data):
 def test_the_same_arrays_are_chosen_from_once():
     ids, passing = np.arange(ROWS), drawn(1, 0.1)
     known = Remembered()
-    assert known.choice(ids, NONE, passing).rows is known.choice(ids, NONE, passing).rows
-    assert known.choice(ids, NONE, passing.copy()).rows is not known.choice(ids, NONE, passing).rows
+    assert known.selected(ids, NONE, passing).rows is known.selected(ids, NONE, passing).rows
+    assert known.selected(ids, NONE, passing.copy()).rows is not known.selected(ids, NONE, passing).rows
 
 
 def test_what_is_remembered_is_bounded():
     ids, known = np.arange(ROWS), Remembered(most_bytes=100_000)
     first = drawn(0, 0.1)
-    kept = known.choice(ids, NONE, first).rows
+    kept = known.selected(ids, NONE, first).rows
     for seed in range(1, 9):
-        known.choice(ids, NONE, drawn(seed, 0.1))
-    assert known.choice(ids, NONE, first).rows is not kept
+        known.selected(ids, NONE, drawn(seed, 0.1))
+    assert known.selected(ids, NONE, first).rows is not kept
     assert known._bytes <= 100_000
 
 
@@ -64,7 +64,7 @@ def test_many_threads_may_ask(rows):
     def ask(seed):
         for step in range(200):
             passing = filters[(seed + step) % len(filters)]
-            if known.choice(ids, NONE, passing).some != len(passing):
+            if known.selected(ids, NONE, passing).some != len(passing):
                 wrong.append(seed)
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]

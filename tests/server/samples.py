@@ -10,6 +10,7 @@ import openai
 import orjson
 
 from prompts.records import Call, Message
+from server.echo_decoder import EchoTokenizer
 from server.records import Choice, Limits, Piece, Plan, Reply, TokenLogprob, Turn, Usage
 from server.sources import Citation, SourceUse
 from server.wire.chat import read_chat
@@ -145,3 +146,14 @@ def client_hearing(content: bytes, media_type: str = "application/json", status:
 
     http = httpx2.Client(transport=httpx2.MockTransport(answer))
     return openai.OpenAI(api_key="k", base_url="http://test/v1", http_client=http, max_retries=0)
+
+
+class Listening(EchoTokenizer):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Message, ...]] = []
+
+    def chat(self, messages, **options):
+        self.asked.append(tuple(messages))
+        return super().chat(messages, **options)

@@ -9,25 +9,14 @@ from prompts.layout import opening
 from prompts.records import Message
 from prompts.templates import Library
 from server.drafts import AHEAD_CHARS, reading_ahead, split
-from server.echo_decoder import EchoDecoder, EchoTokenizer
+from server.echo_decoder import EchoDecoder
 from server.records import Search
 from server.token_reading import Rereading, TokenReading
-from tests.server.samples import chat_turn
+from tests.server.samples import Listening, chat_turn
 
 LONG = "Be brief. " * (AHEAD_CHARS // 10)
 GROUNDED = Library.load().get("grounded")
 SEARCH = Search(stores=("library",))
-
-
-class Listening(EchoTokenizer):
-    """Remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Message, ...]] = []
-
-    def chat(self, messages, **options):
-        self.asked.append(tuple(messages))
-        return super().chat(messages, **options)
 
 
 def read(turn):

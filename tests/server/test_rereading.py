@@ -6,25 +6,15 @@ from hypothesis import strategies as st
 from prompts.records import Message
 from server.echo_decoder import EchoTokenizer
 from server.token_reading import Rereading, TokenReading
+from tests.server.samples import Listening
 
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=20)), max_size=4)
-
-
-class Counting(EchoTokenizer):
-    """Remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Message, ...]] = []
-
-    def chat(self, messages, **options):
-        self.asked.append(tuple(messages))
-        return super().chat(messages, **options)
 
 
 @settings(deadline=None)
 @given(MESSAGES.map(tuple), MESSAGES.map(tuple))
 def test_ids_are_those_of_the_reading_whatever_was_counted_before(counted, messages):
-    tokenizer = Counting()
+    tokenizer = Listening()
     reading = TokenReading(tokenizer)
     again = Rereading(reading)
     assert again(counted) == len(reading.ids(counted))
