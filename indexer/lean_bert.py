@@ -46,6 +46,7 @@ class LeanBert:
         self._heads = int(encoder.config.num_attention_heads)
         words = encoder.embeddings
         self._words, self._norm = words.word_embeddings.weight, words.LayerNorm
+        self.device: torch.device = self._words.device  # where the weights are
         self._places = words.position_embeddings.weight + words.token_type_embeddings.weight[0]
         self._layers = []
         for layer in encoder.encoder.layer:
@@ -62,6 +63,16 @@ class LeanBert:
                 )
             )
 
+    @property
+    def window(self) -> int:
+        """Tokens of the longest text."""
+        return len(self._places)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._words.shape[1])
+
     def vector(self, tokens: Sequence[int]) -> Vectors:
         """The unit vector of a text, shape (dimension,), from its ids with the special ones."""
         return np.asarray(self.vectors([tokens])[0])
@@ -69,21 +80,27 @@ class LeanBert:
     def vectors(self, texts: Sequence[Sequence[int]]) -> Vectors:
         """Unit rows of texts, shape (texts, dimension); texts of a length are cheapest side by side."""
         import torch
+
+        with torch.inference_mode():
+            ids = torch.tensor([token for tokens in texts for token in tokens], device=self.device)
+            rows = self.rows(ids, [len(tokens) for tokens in texts])
+            return np.asarray(rows.cpu().numpy(), dtype=np.float32)
+
+    def rows(self, ids: "torch.Tensor", lengths: Sequence[int]) -> "torch.Tensor":
+        """Unit rows of texts whose ids lie one behind the other, all on the model's device."""
+        import torch
         from torch.nn import functional as op
 
-        lengths = [len(tokens) for tokens in texts]
-        with torch.inference_mode():
-            ids = torch.tensor([token for tokens in texts for token in tokens], device=self._words.device)
-            places = [self._places[:length] for length in lengths]
-            x = self._normal(self._words[ids] + torch.cat(places), self._norm)
-            for layer in self._layers:
-                seen = self._attended(op.linear(x, *layer.attended), lengths)
-                x = self._normal(x + op.linear(seen, *layer.mixed), layer.mixed_norm)
-                wide = op.gelu(op.linear(x, *layer.widened))
-                x = self._normal(x + op.linear(wide, *layer.narrowed), layer.narrowed_norm)
-            parts = x.split_with_sizes(lengths)
-            pooled = torch.stack([part[0] if self._first else part.mean(dim=0) for part in parts])
-            return np.asarray(op.normalize(pooled, dim=1).cpu().numpy(), dtype=np.float32)
+        places = [self._places[:length] for length in lengths]
+        x = self._normal(self._words[ids] + torch.cat(places), self._norm)
+        for layer in self._layers:
+            seen = self._attended(op.linear(x, *layer.attended), lengths)
+            x = self._normal(x + op.linear(seen, *layer.mixed), layer.mixed_norm)
+            wide = op.gelu(op.linear(x, *layer.widened))
+            x = self._normal(x + op.linear(wide, *layer.narrowed), layer.narrowed_norm)
+        parts = x.split_with_sizes(lengths)
+        pooled = torch.stack([part[0] if self._first else part.mean(dim=0) for part in parts])
+        return op.normalize(pooled, dim=1)
 
     def _attended(self, three: "torch.Tensor", lengths: Sequence[int]) -> "torch.Tensor":
         """What each token sees of its own text; `three` is queries, keys and values side by side."""

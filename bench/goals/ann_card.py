@@ -14,6 +14,7 @@ from bench.rounds import Sample, estimate, floor, interleave, level, ratio
 from bench.rows import DIMENSION, TOP, clustered_rows, recall, seconds
 from indexer.vectors import StoredVectors, Wanted, nearest, nearest_each
 from indexer.vectors.card import LEAST, Card
+from indexer.vectors.card_thread import Asked, Placed
 from indexer.vectors.choice import Choice
 from indexer.vectors.cuda import CudaEngine, cards
 
@@ -46,12 +47,13 @@ async def measure(rows: int, count: int, real: Path | None, say: Callable[[str],
         choice = Choice(kind, "float16", PARAMETERS[kind], "")  # type: ignore[arg-type]
         built[kind] = seconds(lambda c=choice, k=key: _put(card, -1 - k, everything, c))  # type: ignore[misc]
         say(f"{kind} built in {built[kind]:.1f} s")
-        index = card._placed[-1 - key]
+        index = card.thread.placed[-1 - key].index
         for effort in LADDER[kind]:
-            found[f"{kind} {effort}"] = recall(card.ask(-1 - key, questions, TOP, effort).positions, truth)
+            asked = (Asked(-1 - key, effort),)
+            found[f"{kind} {effort}"] = recall(card.thread.ask(asked, questions, TOP).positions, truth)
             for batch, calls in BATCHES.items():
-                ask = partial(card.ask, -1 - key)
-                arms[f"{kind} {effort} {batch}"] = _sample(ask, questions, batch, calls, TOP, effort)
+                ask = partial(card.thread.ask, asked)
+                arms[f"{kind} {effort} {batch}"] = _sample(ask, questions, batch, calls, TOP)
                 arms[f"{kind} {effort} {batch} raw"] = _sample(
                     partial(engine.search, index), questions, batch, calls, TOP, effort
                 )
@@ -125,14 +127,18 @@ async def measure(rows: int, count: int, real: Path | None, say: Callable[[str],
 
 
 def _put(card: Card, key: int, rows: Any, choice: Choice) -> None:
-    card._order(lambda engine: card._placed.__setitem__(key, engine.place(rows, choice)))
+    card.thread.order(
+        lambda engine: card.thread.placed.__setitem__(key, Placed(engine.place(rows, choice), len(rows)))
+    )
 
 
-def _sample(ask: Callable[..., Any], questions: Any, batch: int, calls: int, top: int, effort: int) -> Sample:
+def _sample(
+    ask: Callable[..., Any], questions: Any, batch: int, calls: int, top: int, *effort: int
+) -> Sample:
     def work() -> None:
         for call in range(calls):
             start = call * batch % (len(questions) - batch + 1)
-            ask(questions[start : start + batch], top, effort)
+            ask(questions[start : start + batch], top, *effort)
 
     async def sample() -> float:
         return seconds(work) / calls

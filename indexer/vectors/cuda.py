@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import faiss
@@ -83,9 +84,19 @@ class CudaEngine:
         if isinstance(index, _faiss.GpuIndexCagra):
             parameters = _faiss.SearchParametersCagra()
             parameters.itopk_size = -(-max(effort, top) // 32) * 32
-        elif not isinstance(index, _faiss.GpuIndexFlat):
+        elif isinstance(index, _faiss.GpuIndexIVF):
             parameters = _faiss.SearchParametersIVF(nprobe=min(effort, index.nlist))
         return Best(*index.search(np.ascontiguousarray(queries), top, params=parameters))
+
+    def join(self, indexes: Sequence[Any]) -> Any | None:
+        """Flat indexes as one: FAISS asks them in turn, on this thread, in one call of ours."""
+        if not all(isinstance(index, _faiss.GpuIndexFlat) for index in indexes):
+            return None
+        threaded, counted_on = False, True
+        whole = _faiss.IndexShards(indexes[0].d, threaded, counted_on)
+        for index in indexes:
+            whole.add_shard(index)
+        return whole
 
     def _flat(self, rows: Rows, choice: Choice) -> Any:
         settings = _faiss.GpuIndexFlatConfig()

@@ -29,6 +29,7 @@ class Graph:
     """HNSW: each row linked to near ones, a question walks."""
 
     knob = "candidates"  # kept while walking
+    seat = None
     margin = 0.1  # of calibration: the last hundredths of recall cost several times the effort
 
     def __init__(self, index: Any, effort: int) -> None:

@@ -36,6 +36,7 @@ class Lists:
     """Positions of rows by nearest centroid."""
 
     knob = "probes"  # lists visited a question
+    seat = None
     margin = MARGIN  # of calibration
 
     def __init__(

@@ -34,6 +34,7 @@ class Collection:
     """The rows of one segment in a collection of a Milvus server."""
 
     knob = "candidates"  # what a search keeps while it walks the graph
+    seat = None
     margin = MARGIN  # of calibration
 
     def __init__(self, uri: str, name: str, effort: int = 1) -> None:

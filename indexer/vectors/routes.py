@@ -24,6 +24,7 @@ class Routes:
     """Walks the graph, or visits the lists where that is cheaper under a filter."""
 
     knob, margin = Graph.knob, Graph.margin
+    seat = None
 
     def __init__(self, graph: Graph, lists: Lists) -> None:
         self.graph, self.lists = graph, lists

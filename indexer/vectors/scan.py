@@ -3,6 +3,8 @@
 A row is 32 or 16 bits a number and stays where it is, mapped or not: faiss is given its address.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import faiss
@@ -57,6 +59,16 @@ def merged(parts: list[Best], top: int) -> Best:
     positions = np.concatenate([part.positions for part in parts], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return Best(np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1))
+
+
+def counted_on(found: Sequence[Best], rows: Sequence[int], top: int) -> Best:
+    """Answers of several indexes as one of them all, positions counting on from each to the next."""
+    starts = itertools.accumulate(rows, initial=0)
+    moved = [
+        Best(best.scores, np.where(best.positions < 0, -1, best.positions + start))
+        for best, start in zip(found, starts, strict=False)
+    ]
+    return merged(moved, top)
 
 
 def _empty(queries: int, top: int) -> Best:

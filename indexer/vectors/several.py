@@ -1,9 +1,9 @@
 """A question put to several segments at once: one pass over the rows of all of them."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,8 +30,38 @@ class Searchable(Protocol):
     def shortcut(self) -> "Shortcut | None": ...
 
 
+class Part(NamedTuple):
+    """What is asked of one segment that is searched together with others."""
+
+    key: int
+    effort: int
+    rows: Rows
+    chosen: Chosen
+    some: int  # chosen rows
+
+
+class Host(Protocol):
+    """Searches several segments in one call."""
+
+    def search_all(self, parts: Sequence[Part], queries: Vectors, top: int) -> Best:
+        """The best `top` chosen rows of all parts; positions count on from each part to the next."""
+        ...
+
+
+class Seat(NamedTuple):
+    """Where a segment is searched together with others, and its name there."""
+
+    host: Host
+    key: int
+
+
 class Shortcut(Protocol):
     """Finds most of the nearest rows without looking at all."""
+
+    @property
+    def seat(self) -> Seat | None:
+        """None: the segment is searched by itself."""
+        ...
 
     @property
     def knob(self) -> str:
@@ -48,12 +78,12 @@ class Shortcut(Protocol):
 
 
 class _Task(NamedTuple):
-    ids: Ids
-    rows: Rows
-    chosen: Chosen
+    """Segments, or a piece of one, that are searched in one go."""
+
+    ids: tuple[Ids, ...]
     some: int  # chosen rows
-    shortcut: Shortcut | None
     work: float  # rows looked at
+    search: Callable[[Vectors, int], Best]
 
 
 def nearest(
@@ -78,12 +108,8 @@ def nearest_each(
         return [Ranked((), ()) for _ in queries]
 
     def run(task: _Task) -> Best:
-        most = min(top, len(task.ids))
-        if task.shortcut is None:
-            best = scan(task.rows, queries, most, task.chosen)
-        else:
-            best = task.shortcut.search(task.rows, queries, most, task.chosen)
-        return Best(best.scores, np.where(best.positions < 0, -1, task.ids[best.positions]))
+        best = task.search(queries, min(top, sum(map(len, task.ids))))
+        return Best(best.scores, _named(best.positions, task.ids))
 
     alone = len(tasks) == 1 or sum(task.work for task in tasks) < ALONE
     best = merged(list(map(run, tasks) if alone else _threads().map(run, tasks)), top)
@@ -93,6 +119,7 @@ def nearest_each(
 def _tasks(
     segments: Sequence[Searchable], queries: int, top: int, hidden: Ids, allowed: Ids | None
 ) -> Iterator[_Task]:
+    seated: dict[Host, list[tuple[Ids, Part]]] = {}
     for segment in segments:
         rows = len(segment.ids)
         selected, some = _SELECTIONS.selected(segment.ids, hidden, allowed)
@@ -102,7 +129,13 @@ def _tasks(
         if shortcut is not None:
             visits = shortcut.visits(rows, min(top, some), some / rows)
             if visits < some * _SEQUENTIAL:
-                yield _Task(segment.ids, segment.stored, selected, some, shortcut, visits)
+                if shortcut.seat is None:
+                    search = partial(_shortcut, shortcut, segment.stored, selected)
+                    yield _Task((segment.ids,), some, visits, search)
+                else:
+                    host, key = shortcut.seat
+                    asked = Part(key, shortcut.effort, segment.stored, selected, some)
+                    seated.setdefault(host, []).append((segment.ids, asked))
                 continue
         # Few may be found, or the walk would meet most of them anyway: look at each, and miss none.
         # A matrix product spreads over the cores by itself.
@@ -111,14 +144,30 @@ def _tasks(
         for start, stop in itertools.pairwise(bounds.tolist()):
             if start < stop:
                 here = part(selected, start, stop)
-                yield _Task(
-                    segment.ids[start:stop],
-                    segment.stored[start:stop],
-                    here,
-                    count(here, stop - start),
-                    None,
-                    stop - start,
-                )
+                search = partial(_scan, segment.stored[start:stop], here)
+                yield _Task((segment.ids[start:stop],), count(here, stop - start), stop - start, search)
+    for host, seats in seated.items():
+        ids, together = zip(*seats, strict=True)
+        some = sum(asked.some for asked in together)
+        yield _Task(ids, some, 0.0, partial(host.search_all, together))
+
+
+def _shortcut(shortcut: Shortcut, rows: Rows, chosen: Chosen, queries: Vectors, top: int) -> Best:
+    return shortcut.search(rows, queries, top, chosen)
+
+
+def _scan(rows: Rows, chosen: Chosen, queries: Vectors, top: int) -> Best:
+    return scan(rows, queries, top, chosen)
+
+
+def _named(positions: Ids, parts: Sequence[Ids]) -> Ids:
+    """The ids at positions that count on from each of `parts` to the next; -1 where there is none."""
+    named, start = np.full(positions.shape, -1, dtype=np.int64), 0
+    for ids in parts:
+        here = (positions >= start) & (positions < start + len(ids))
+        named[here] = ids[positions[here] - start]
+        start += len(ids)
+    return named
 
 
 def _ranked(scores: Vectors, ids: Ids, top: int) -> Ranked:

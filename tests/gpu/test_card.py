@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from indexer.vectors.card import Card
+from indexer.vectors.card_thread import Asked, Placed
 from indexer.vectors.choice import Choice
 from indexer.vectors.cuda import TEMPORARY_BYTES, CudaEngine, cards, pick
 from tests.indexer.test_card import (  # noqa: F401
+    MANY,
     card,
+    many,
     placed,
     plain,
     questions,
@@ -17,6 +20,8 @@ from tests.indexer.test_card import (  # noqa: F401
     test_few_rows_stay_with_the_processor,
     test_filters_and_tombstones_lose_nothing_on_a_card,
     test_many_threads_get_each_their_own_answers,
+    test_several_segments_find_what_one_finds,
+    test_several_segments_whose_near_rows_are_hidden_are_still_answered,
 )
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cards(), reason="no card that FAISS can use")]
@@ -46,12 +51,30 @@ def test_sixteen_bits_go_through_cuvs_within_the_cap(plain):  # noqa: F811
 def test_indexes_on_the_card_find_what_was_asked(plain, kind):  # noqa: F811
     opened = Card(CudaEngine)
     made = Choice(kind, "float16", {"lists": 256} if kind == "ivf" else {"degree": 64}, "tried")
-    opened._order(lambda engine: opened._placed.__setitem__(99, engine.place(plain.stored, made)))
+    thread = opened.thread
+    thread.order(lambda engine: thread.placed.__setitem__(99, Placed(engine.place(plain.stored, made), MANY)))
     queries = questions(64)
     truth = np.argsort(-(queries @ plain.stored.T), axis=1)[:, :10]
-    best = opened.ask(99, queries, 10, 200)
+    best = thread.ask((Asked(99, 200),), queries, 10)
     found = np.mean(
         [len(set(a) & set(b)) / 10 for a, b in zip(best.positions.tolist(), truth.tolist(), strict=True)]
     )
     opened.close()
     assert found >= 0.95
+
+
+def test_flat_segments_are_searched_in_one_call(plain):  # noqa: F811
+    engine = CudaEngine()
+    made = Choice("flat", "float16", {}, "")
+    halves = [plain.stored[: MANY // 2], plain.stored[MANY // 2 :]]
+    whole = engine.join([engine.place(rows, made) for rows in halves])
+    queries = questions(5)
+    truth = np.argsort(-(queries @ plain.stored.T), axis=1)[:, :10]
+    found = engine.search(whole, queries, 10, 0).positions
+    assert (
+        np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)])
+        > 0.98
+    )
+    assert (
+        engine.join([engine.place(plain.stored, Choice("ivf", "float16", {"lists": 256}, "")), whole]) is None
+    )

@@ -1,6 +1,7 @@
 """What a card must do whichever engine drives it; here one that scans on the processor."""
 
 import gc
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,9 @@ import pytest
 
 from indexer.errors import IndexOptionRefused
 from indexer.vectors import StoredVectors, Wanted, nearest, nearest_each
-from indexer.vectors.card import LEAST, MOST, TOGETHER, Card
-from indexer.vectors.scan import scan
+from indexer.vectors.card import LEAST, MOST, Card
+from indexer.vectors.card_thread import TOGETHER
+from indexer.vectors.scan import counted_on, scan
 
 DIMENSION = 24
 MANY = LEAST + 3000
@@ -38,7 +40,20 @@ class ScanningEngine:
         self.gate.wait(5)
         self.threads.add(threading.get_ident())
         self.calls.append(len(queries))
-        return scan(index, queries, min(top, len(index)))
+        if isinstance(index, np.ndarray):
+            return scan(index, queries, top)
+        return counted_on([scan(rows, queries, top) for rows in index], [len(rows) for rows in index], top)
+
+    def join(self, indexes):
+        self.threads.add(threading.get_ident())
+        return tuple(indexes)
+
+
+class ApartEngine(ScanningEngine):
+    """One that cannot search several indexes in one call."""
+
+    def join(self, indexes):
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +120,70 @@ def test_a_filter_that_hides_all_that_is_near_is_still_answered(placed, plain):
     assert nearest([placed], asked, 10, hidden=near).ids == nearest([plain], asked, 10, hidden=near).ids
 
 
+def cut(card, plain, pieces):
+    """The rows in segments: most on the card, the last one too small for it."""
+    bounds = [0, *(LEAST * (at + 1) for at in range(pieces)), len(plain.ids)]
+    parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+    segments = [StoredVectors(plain.ids[part], plain.stored[part], {"kind": "flat"}) for part in parts]
+    return [card.place(segment, Wanted()) for segment in segments]
+
+
+@pytest.fixture(scope="module")
+def many():
+    """More rows, for several segments."""
+    rows = np.random.default_rng(5).normal(size=(3 * LEAST + 500, DIMENSION)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return StoredVectors(np.arange(10, 10 + 2 * len(rows), 2), rows, {"kind": "flat"})
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_several_segments_find_what_one_finds(card, engines, many, share):
+    segments = cut(card, many, 3)
+    allowed = None if share == 1.0 else many.ids[np.random.default_rng(6).random(len(many.ids)) < share]
+    asked = questions(5)
+    found = nearest_each(segments, asked, 10, allowed=allowed)
+    assert recall(found, nearest_each([many], asked, 10, allowed=allowed)) >= 0.99 * engines[1]
+
+
+def test_several_segments_whose_near_rows_are_hidden_are_still_answered(card, many):
+    segments = cut(card, many, 3)
+    asked = questions(1)[0]
+    near = np.array(sorted(nearest([many], asked, MOST + 500).ids))
+    assert nearest(segments, asked, 10, hidden=near).ids == nearest([many], asked, 10, hidden=near).ids
+
+
+@pytest.mark.parametrize(("engine", "calls"), [(ScanningEngine, 1), (ApartEngine, 3)])
+def test_all_segments_of_a_question_are_handed_over_at_once(many, engine, calls):
+    made = []
+    card = Card(lambda: made.append(engine()) or made[0])
+    segments = cut(card, many, 3)
+    asked = questions(9)
+    assert nearest(segments, asked[0], 10).ids == nearest([many], asked[0], 10).ids
+    assert made[0].calls == [1] * calls
+    made[0].calls.clear()
+    found = asked_while_the_card_is_busy(card, made[0], segments, asked)
+    assert made[0].calls == [1] * calls + [8] * calls
+    assert [ranked.ids for ranked in found] == [ranked.ids for ranked in nearest_each([many], asked, 3)]
+    del segments[0]
+    gc.collect()
+    assert len(nearest(segments, asked[0], 10).ids) == 10
+    card.close()
+
+
+def asked_while_the_card_is_busy(card, engine, segments, asked):
+    """The answers to all, of which all but the first came to wait together."""
+    engine.gate.clear()
+    engine.busy.clear()
+    with ThreadPoolExecutor(len(asked)) as threads:
+        answers = [threads.submit(nearest, segments, asked[0], 3)]
+        engine.busy.wait(5)
+        answers += [threads.submit(nearest, segments, vector, 3) for vector in asked[1:]]
+        while card.thread.waiting < len(asked) - 1:
+            time.sleep(0.001)
+        engine.gate.set()
+        return [answer.result() for answer in answers]
+
+
 def test_many_threads_get_each_their_own_answers(placed, plain):
     asked = questions(64)
     expected = [ranked.ids[0] for ranked in nearest_each([plain], asked, 1)]
@@ -124,17 +203,7 @@ def test_what_waits_together_is_answered_in_one_call_by_the_one_thread(plain):
     card = Card(lambda: made.append(ScanningEngine()) or made[0])
     placed = card.place(plain, Wanted())
     [engine] = made
-    engine.gate.clear()
-    with ThreadPoolExecutor(9) as threads:
-        engine.busy.clear()
-        first, *others = questions(9)
-        answers = [threads.submit(nearest, [placed], first, 3)]
-        engine.busy.wait(5)
-        answers += [threads.submit(nearest, [placed], vector, 3) for vector in others]
-        while card._waiting.qsize() < 8:
-            time.sleep(0.001)
-        engine.gate.set()
-        found = [answer.result() for answer in answers]
+    found = asked_while_the_card_is_busy(card, engine, [placed], questions(9))
     assert engine.calls == [1, 8]
     assert [ranked.ids for ranked in found] == [r.ids for r in nearest_each([plain], questions(9), 3)]
     assert len(engine.threads) == 1
@@ -145,11 +214,11 @@ def test_what_waits_together_is_answered_in_one_call_by_the_one_thread(plain):
 def test_a_card_lets_go_of_what_nobody_uses(plain):
     card = Card(ScanningEngine)
     placed = card.place(plain, Wanted())
-    assert len(card._placed) == 1
+    assert len(card.thread.placed) == 1
     del placed
     gc.collect()
-    card._order(lambda engine: None)  # behind the one that lets go
-    assert card._placed == {}
+    card.thread.order(lambda engine: None)  # behind the one that lets go
+    assert card.thread.placed == {}
     card.close()
 
 

@@ -8,6 +8,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from indexer.lean_bert import LeanBert, lean
+from indexer.recorded_bert import recorded
 
 TEXTS = ([2, 7, 9, 3], [2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 3], [2, 3])
 
@@ -52,3 +53,7 @@ def test_a_model_that_is_built_otherwise_keeps_its_modules():
     del model.encoder.layer[0].attention.output
     assert lean([SimpleNamespace(auto_model=model)], TEXTS, expected) is None
     assert lean([torch.nn.Identity()], TEXTS, expected) is None
+
+
+def test_on_a_processor_nothing_is_replayed():
+    assert recorded(LeanBert(encoder(), pools_first=False)) is None
