@@ -54,7 +54,6 @@ class Answer:
             for _ in range(plan.limits.n * max(len(plan.prompts), 1))
         ]
         self._first_token_seconds: float | None = None
-        self._cached_tokens: dict[int, int] = {}
         self._ended_as: Reply | None = None
 
     def _calls(self) -> CallsSoFar | None:
@@ -70,17 +69,16 @@ class Answer:
         Raises DeadlineExceeded, EngineUnavailable. Close the iterator to abort the request in the engine.
         """
         try:
+            choices, proved = self._choices, self._engine.proved
             async with self._journal.recording(self._plan, self._ended), aclosing(self._decoded()) as decoded:
                 async for piece in decoded:
-                    self._engine.proved()  # every time: in a full batch a probe waits for its turn
+                    proved()  # every time: in a full batch a probe waits for its turn
                     if self._first_token_seconds is None:
                         await self._exposed  # its disk flush hides behind the prefill
                         self._first_token_seconds = time.perf_counter() - self._plan.started
-                    if piece.index not in self._cached_tokens:
-                        self._cached_tokens[piece.index] = piece.cached_tokens
-                    so_far = self._choices[piece.index]
-                    shown = so_far.take(piece)
+                    shown = choices[piece.index].take(piece)
                     if piece.finish and self._plan.refusal is None:
+                        so_far = choices[piece.index]
                         shown = await so_far.verify(shown, self._plan.turn.wishes, self._public_url)
                     yield shown
         finally:
@@ -110,11 +108,11 @@ class Answer:
         if self._plan.refusal is not None:
             return Usage(prompt_tokens=0, completion_tokens=0)
         # The prompt is counted once however many choices; what was cached of it, as the first choice saw it.
-        firsts = range(0, len(self._choices), self._plan.limits.n)
+        firsts = self._choices[:: self._plan.limits.n]
         return Usage(
             prompt_tokens=self._plan.prompt_tokens,
             completion_tokens=sum(len(so_far.tokens) for so_far in self._choices),
-            cached_tokens=sum(self._cached_tokens.get(index, 0) for index in firsts),
+            cached_tokens=sum(so_far.cached_tokens for so_far in firsts),
         )
 
     def _ended(self, outcome: Literal["cancelled", "failed"] | None) -> Reply:
@@ -139,7 +137,8 @@ class Answer:
 
         late = DeadlineExceeded("the answer did not end within the request's deadline; ask for fewer tokens")
         lost = EngineUnavailable(LOST, retry_after_seconds=30)
-        timer = asyncio.get_running_loop().call_later(max(self._ticket.seconds_left, 0), end, late)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(self._ticket.seconds_left, 0), end, late)
         try:
             with self._engine.telling(partial(end, lost)):
                 decoder = self._engine.decoder
@@ -155,8 +154,9 @@ class Answer:
                     )
                 ) as pieces:
                     resting: Coalescing | None = None  # never before the first token
+                    says = plan.turn.max_tokens != 0
                     while ending is None:
-                        waiting = asyncio.current_task()
+                        waiting = asyncio.current_task(loop)
                         if resting is not None:
                             await resting.rest()
                         piece = await anext(pieces, None)
@@ -164,7 +164,7 @@ class Answer:
                         if piece is None:
                             return
                         resting = gathering
-                        yield piece if plan.turn.max_tokens != 0 else prompt_only(piece)
+                        yield piece if says else prompt_only(piece)
         except asyncio.CancelledError:
             if ending is None or waiting is None:
                 raise

@@ -135,6 +135,7 @@ class Exchange:
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+        self._write_chunk = cast(GatheredWrites, cycle.transport).write_chunk
 
     @property
     def arrived(self) -> bool:
@@ -147,7 +148,7 @@ class Exchange:
         if not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused:
             return False
         if not cycle.disconnected:
-            cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self._write_chunk(data)
         return True
 
 

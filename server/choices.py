@@ -19,12 +19,15 @@ class ChoiceSoFar:
         self.calls = calls
         self.texts: list[str] = []
         self.tokens: list[int] = []
+        self.cached_tokens = 0  # of the prompt
         self.logprobs: list[TokenLogprob] = []
         self.prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
         self.finish: FinishReason | None = None
 
     def take(self, piece: Piece) -> Piece:
         """The piece as it may be shown: possible markers are held back."""
+        if not self.tokens:
+            self.cached_tokens = piece.cached_tokens
         self.tokens += piece.tokens
         if piece.logprobs:
             self.logprobs += piece.logprobs
@@ -32,7 +35,8 @@ class ChoiceSoFar:
             self.prompt_logprobs = piece.prompt_logprobs
         if self.calls is not None:
             piece = self.calls.take(piece)
-        self.finish = piece.finish or self.finish
+        if piece.finish is not None:
+            self.finish = piece.finish
         if self.citer is not None:
             text = self.citer.feed(piece.text)
             if piece.finish:

@@ -5,34 +5,50 @@ single frame is sent as soon as whoever wrote it lets go of the loop, so nothing
 """
 
 import asyncio
-from typing import Any
 
 MOST_BYTES = 1 << 16  # more is sent at once, so that a reader who does not read is noticed
 
 
 class GatheredWrites:
-    """An `asyncio.Transport` around another one; all but writing and closing is the other's."""
+    """An `asyncio.Transport` around another one; all but writing and closing is the other's.
+
+    The other's methods are bound by name: with a `__getattr__` Python looks every attribute up the slow way.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._waiting: list[bytes] = []
         self._size_bytes = 0
+        self._frames: list[bytes] = []  # of the HTTP chunk that is not begun yet; they come after `_waiting`
         self._flush: asyncio.Handle | None = None
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing = transport.is_closing
+        self.is_reading = transport.is_reading
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.get_protocol = transport.get_protocol
+        self.set_protocol = transport.set_protocol
+        self.set_write_buffer_limits = transport.set_write_buffer_limits
 
     def write(self, data: bytes) -> None:
+        if self._frames:
+            self._chunk()
         self._waiting.append(data)
-        self._size_bytes += len(data)
-        if self._size_bytes > MOST_BYTES:
-            self.flush()
-        elif self._flush is None:
-            self._flush = self._loop.call_soon(self.flush)
+        self._written(len(data))
+
+    def write_chunk(self, frame: bytes) -> None:
+        """`frame` in a body of `transfer-encoding: chunked`; those of one turn make one HTTP chunk."""
+        self._frames.append(frame)
+        self._written(len(frame))
 
     def flush(self) -> None:
         """Hand over what waits."""
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
+        if self._frames:
+            self._chunk()
         waiting, self._waiting, self._size_bytes = self._waiting, [], 0
         if waiting:
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
@@ -46,7 +62,17 @@ class GatheredWrites:
 
     def abort(self) -> None:
         self._waiting.clear()
+        self._frames.clear()
         self._transport.abort()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def _written(self, size_bytes: int) -> None:
+        self._size_bytes += size_bytes
+        if self._size_bytes > MOST_BYTES:
+            self.flush()
+        elif self._flush is None:
+            self._flush = self._loop.call_soon(self.flush)
+
+    def _chunk(self) -> None:
+        """Close the HTTP chunk: its length is known."""
+        self._waiting += (b"%x\r\n" % sum(map(len, self._frames)), *self._frames, b"\r\n")
+        self._frames.clear()

@@ -164,9 +164,9 @@ class TokenLogprob:
     top: tuple["TokenLogprob", ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made for every token, at three times the cost
 class Piece:
-    """Some more of one choice. `finish` is set on the last piece of a choice and on no other."""
+    """Some more of one choice, changed by nobody. `finish` is set on the last piece of a choice alone."""
 
     index: int = 0
     text: str = ""

@@ -136,6 +136,7 @@ class _Chunked:
     def __init__(self, plan: Plan, chunks: Chunks) -> None:
         self._plan = plan
         self._chunks = chunks
+        self._delta = chunks.delta
         self._continuous = plan.turn.continuous_usage
         self._unfinished = chunks.choices
         self._last: Piece | None = None  # ends the last choice: held back until `fewshot` is complete
@@ -147,12 +148,14 @@ class _Chunked:
         return opening + self.take(piece)
 
     def take(self, piece: Piece) -> bytes:
+        if piece.finish is None and not self._continuous:  # nearly every token
+            return self._delta(piece, NO_USAGE)
         usage = NO_USAGE
         if self._continuous:
             self._tokens += len(piece.tokens)
             self._cached = max(self._cached, piece.cached_tokens)
             usage = self._usage()
-        frames = self._chunks.delta(piece, usage)
+        frames = self._delta(piece, usage)
         if piece.finish is None:
             return frames
         self._unfinished -= 1

@@ -131,7 +131,7 @@ class EventStream(Response):
         self._frames = frames
         self._close = close
         self._look_seconds = stalled_seconds / 2
-        self._handed = self._taken = 0  # frames
+        self._handed = self._taken = 0  # frames for which the reader was, or is, waited for
         self._stalled = False
         self.raw_headers = [
             *FIXED,
@@ -168,9 +168,10 @@ class EventStream(Response):
         async with aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async for frame in frames:
+                if write is not None and frame and write(frame):
+                    continue
                 self._handed += 1
-                if write is None or not frame or not write(frame):
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
                 self._taken += 1
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -9,6 +9,7 @@ from server.wire.answers import annotations, chat_logprobs
 from server.wire.provenance import fewshot_object
 
 END = b"}\n\n"
+PLAIN = b'},"logprobs":null,"finish_reason":null}],"usage":null' + END  # after words and nothing else
 
 
 class ChatChunks:
@@ -52,6 +53,8 @@ class ChatChunks:
 
     def delta(self, piece: Piece, usage: bytes) -> bytes:
         """Empty when there is nothing to say. Called for every token, so it does as little as it can."""
+        if piece.text and piece.logprobs is None and not piece.calls and usage == b"null":
+            return self._text[piece.index] + orjson.dumps(piece.text) + PLAIN
         if piece.calls:
             return self._words(piece, usage) + self._calls(piece, usage)
         return self._words(piece, usage)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import groupby
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,33 @@ def test_one_call_a_turn_with_all_its_bytes_in_order(each):
     assert asyncio.run(told()) == [b"".join(writes) for writes in each]
 
 
+PARTS = st.tuples(st.booleans(), st.binary(min_size=1, max_size=40))
+
+
+@given(each=st.lists(st.lists(PARTS, min_size=1, max_size=5), max_size=5))
+def test_frames_of_a_turn_are_one_chunk_in_the_order_of_all_writes(each):
+    """Written as a chunk or as it is; joined neighbours are what an HTTP/1.1 reader must find."""
+
+    async def told() -> list[bytes | str]:
+        below = Recording()
+        gathered = GatheredWrites(below, asyncio.get_running_loop())
+        for parts in each:
+            for is_frame, data in parts:
+                (gathered.write_chunk if is_frame else gathered.write)(data)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return below.told
+
+    expected = []
+    for parts in each:
+        sent = b""
+        for is_frame, neighbours in groupby(parts, key=lambda part: part[0]):
+            data = b"".join(data for _, data in neighbours)
+            sent += b"%x\r\n%b\r\n" % (len(data), data) if is_frame else data
+        expected.append(sent)
+    assert asyncio.run(told()) == expected
+
+
 def test_much_does_not_wait_for_the_end_of_the_turn():
     async def told() -> list[bytes | str]:
         below = Recording()
@@ -69,9 +97,10 @@ def test_closing_sends_what_waits_and_hanging_up_does_not():
         loop = asyncio.get_running_loop()
         closed, dropped = Recording(), Recording()
         one, two = GatheredWrites(closed, loop), GatheredWrites(dropped, loop)
-        one.write(b"last words")
+        one.write_chunk(b"last words")
         one.close()
-        two.write(b"to nobody")
+        two.write(b"to")
+        two.write_chunk(b"nobody")
         two.abort()
         await turns(one, [])
         await asyncio.sleep(0)
@@ -79,4 +108,4 @@ def test_closing_sends_what_waits_and_hanging_up_does_not():
         assert not two.is_closing()
         return closed.told, dropped.told
 
-    assert asyncio.run(told()) == ([b"last words", "close"], ["abort"])
+    assert asyncio.run(told()) == ([b"a\r\nlast words\r\n", "close"], ["abort"])
