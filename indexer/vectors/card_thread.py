@@ -1,7 +1,7 @@
 """The thread that owns a card: it answers together what waits together.
 
 All segments of a question are asked for at once. Each time a thread waits it lets go of the interpreter,
-and beside a busy one it gets it back after a switch interval: ten times as long as the card takes.
+and beside a busy one gets it back after a switch interval: ten times as long as the card takes.
 """
 
 import queue
