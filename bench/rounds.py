@@ -70,6 +70,13 @@ def ratio(rounds: Rounds, over: str, under: str) -> Interval:
     return estimate([mine.mean / theirs.mean for mine, theirs in pairs])
 
 
+def difference(rounds: Rounds, over: str, under: str) -> Interval:
+    """`over` − `under`, paired by round, in their own unit."""
+    pairs = zip(rounds[over], rounds[under], strict=True)
+    values = np.asarray([mine.mean - theirs.mean for mine, theirs in pairs])
+    return _interval(values)
+
+
 def noise(rounds: Rounds, arm: str) -> Interval:
     """The arm against itself: second sample ÷ first. 1 but for the machine."""
     return estimate([pair.second / pair.first for pair in rounds[arm]])
@@ -87,10 +94,14 @@ def level(rounds: Rounds, arm: str) -> Interval:
 
 def estimate(values: Sequence[float]) -> Interval:
     """Centre of positive values, with the 2.5 and 97.5 % points of it over resampled rounds."""
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    drawn = np.random.default_rng(SEED).integers(len(logs), size=(RESAMPLES, len(logs)))
-    low, high = np.quantile(_centre(logs[drawn]), [0.025, 0.975])
-    return Interval(float(np.exp(_centre(logs[None])[0])), float(np.exp(low)), float(np.exp(high)))
+    found = _interval(np.log(np.asarray(values, dtype=np.float64)))
+    return Interval(*(float(np.exp(part)) for part in found))
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    drawn = np.random.default_rng(SEED).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(_centre(values[drawn]), [0.025, 0.975])
+    return Interval(float(_centre(values[None])[0]), float(low), float(high))
 
 
 def _centre(logs: NDArray[np.float64]) -> NDArray[np.float64]:

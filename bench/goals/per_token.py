@@ -8,7 +8,8 @@ gathered  an engine that no front end keeps up with: what was not fetched in tim
 paced     one token of each stream every 10 ms, as from a real engine; under load we fetch several at a time
 
 The time to the first token is told beside it: without an engine to wait for, it is the front end's own.
-Beside the server, the same echo is drained in a bare loop: what the null engine itself costs. And vLLM's own
+Beside the server, the same echo is drained in a bare loop, as fast as its tokens come: what the null engine
+itself costs. The bar is on what the server's process takes beyond that (docs/decisions/0212). And vLLM's own
 front end streams the same answers from a null engine (`bench/vllm_front.py`), for the same client.
 """
 
@@ -30,21 +31,21 @@ from bench.checks import below_its_core
 from bench.client import Told, chat, closed_loop, connected
 from bench.command import goal_options, measured
 from bench.machine import Watch, on_gpu_machine
+from bench.null_engine import drained
 from bench.processor import seconds
 from bench.records import Bar, Check, Curve, Plot, Result
-from bench.rounds import Interval, Sample, estimate, floor, interleave, level, noise, ratio
+from bench.rounds import Interval, Sample, difference, estimate, floor, interleave, level, noise, ratio
 from bench.servers import Served, echo_server
 from bench.vllm_front import vllm_front
-from server.echo_decoder import EchoDecoder
-from server.records import Limits
 
 # Two-, three- and four-byte characters among them, as in real answers.
 REPLY = "Grüße aus Zürich: 東京 is a city, 🌍 is a planet, and the quick brown fox is neither. "
 PACE_SECONDS = 0.01
-GPU_MACHINE_US, GPU_MACHINE_MOON_US = 5.0, 1.5
+MOST_US, MOON_US = 5.0, 1.5  # a token
 FIRST_TOKENS = 40  # requests
 TIMES = 1.5  # cheaper than vLLM's own front end
 VLLM = "vLLM's front end"
+ECHO, RESTING_ECHO = "echo alone", "echo alone, with the server's rests"
 PACES = {"at once": 0.0, "gathered": 1e-6, "paced": PACE_SECONDS}
 
 
@@ -103,22 +104,6 @@ class Load:
             self.events += answer.body.count(b"data: ")
 
 
-async def bare(streams: int, tokens: int, interval_seconds: float) -> float:
-    """Processor µs a token of the echo alone, drained in this process."""
-    decoder = EchoDecoder(reply=REPLY, interval_seconds=interval_seconds)
-    limits = Limits(max_tokens=tokens, temperature=0.0, ignore_eos=True)
-
-    async def drain(number: int) -> None:
-        async for _ in decoder.decode((1,), limits, request_id=str(number)):
-            pass
-
-    began = time.process_time()
-    async with asyncio.TaskGroup() as group:
-        for number in range(streams):
-            group.create_task(drain(number))
-    return (time.process_time() - began) / (streams * tokens) * 1e6
-
-
 async def measure(effort: Effort, against: Path | None, rival: bool, say: Callable[[str], object]) -> Result:
     """Both paces, every arm, and the curve over the number of streams."""
     watch = Watch()
@@ -139,9 +124,11 @@ async def measure(effort: Effort, against: Path | None, rival: bool, say: Callab
             load = Load(stack.enter_context(echo_server(**options)), effort.tokens)
             loads.append(load)
             samples: dict[str, Sample] = {
-                "echo alone": partial(bare, effort.streams, effort.tokens, interval_seconds),
+                ECHO: partial(drained, REPLY, effort.streams, effort.tokens, interval_seconds),
                 "A0e": partial(load.sample, effort.streams),
             }
+            if pace == "paced":
+                samples[RESTING_ECHO] = partial(samples[ECHO], resting=True)
             if rival:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fewshot-bench-")))
                 theirs = Load(stack.enter_context(vllm_front(REPLY, interval_seconds, folder)), effort.tokens)
@@ -155,6 +142,7 @@ async def measure(effort: Effort, against: Path | None, rival: bool, say: Callab
             for sample in samples.values():
                 await sample()
             rounds = await interleave(samples, effort.rounds, say)
+            events_per_token = load.events / max(load.told * effort.tokens, 1)
             first = await load.first_token(FIRST_TOKENS)
             points = {effort.streams: level(rounds, "A0e")}
             for streams in effort.curve:
@@ -169,10 +157,27 @@ async def measure(effort: Effort, against: Path | None, rival: bool, say: Callab
                 name=f"front-end CPU per streamed token, {pace}",
                 measured=cost,
                 unit="µs",
-                must=GPU_MACHINE_US if on_bar else None,
-                moon=GPU_MACHINE_MOON_US if on_bar else None,
+                must=MOST_US if on_bar else None,
+                moon=MOON_US if on_bar else None,
             )
         )
+        bars.append(
+            Bar(
+                name=f"the same beyond the null engine, {pace}",
+                measured=difference(rounds, "A0e", ECHO),
+                unit="µs",
+                must=MOST_US,
+                moon=MOON_US,
+            )
+        )
+        if pace == "paced":
+            bars.append(
+                Bar(
+                    name=f"the same beyond {RESTING_ECHO}, {pace}",
+                    measured=difference(rounds, "A0e", RESTING_ECHO),
+                    unit="µs",
+                )
+            )
         if rival:
             bars.append(
                 Bar(
@@ -210,8 +215,8 @@ async def measure(effort: Effort, against: Path | None, rival: bool, say: Callab
                     "auth": False,
                 },
             }
-        arms[f"A0e, {pace}"]["events_per_token"] = load.events / max(load.told * effort.tokens, 1)
-        arms[f"A0e, {pace}"]["echo_alone_share"] = ratio(rounds, "echo alone", "A0e")
+        arms[f"A0e, {pace}"]["events_per_token"] = events_per_token
+        arms[f"A0e, {pace}"]["echo_alone_share"] = ratio(rounds, ECHO, "A0e")
     wrong = [line for load in loads for line in load.wrong]
     return Result(
         goal="per_token",
@@ -230,15 +235,16 @@ async def measure(effort: Effort, against: Path | None, rival: bool, say: Callab
             below_its_core(max(load.client_share for load in loads)),
         ],
         machine=watch.describe(),
-        plot=Plot(x="streams at once", y="µs of CPU a token", curves=curves, limit=GPU_MACHINE_US),
+        plot=Plot(x="streams at once", y="µs of CPU a token", curves=curves, limit=MOST_US),
         notes=(
-            f"The bar of {GPU_MACHINE_US:g} µs (moon {GPU_MACHINE_MOON_US:g}), paced, is set for a GPU "
-            "machine; on any other the figure is reported, and the plot shows where the bar would be.",
+            f"The bar of {MOST_US:g} µs (moon {MOON_US:g}) is on what the server's process takes beyond the "
+            "null engine; on the whole of it, paced, it is set for a GPU machine, and reported on any other.",
             "Both front ends are given the same by the null engine: one token a piece (at once), or, by the "
             "clock, what nobody fetched in time as one piece, as vLLM's output collector does. Ours fetches "
             "at most every 20 ms under load (server.coalesce_seconds), vLLM's as soon as there is a token.",
-            "The echo and its timers run inside the server and are part of the figure; their own cost is the "
-            "arm `echo alone`.",
+            "The echo and its timers run inside the server and are part of the figure. What they cost where "
+            f"every token is taken as it comes is the arm `{ECHO}`. A server that rests is woken by fewer "
+            f"timers than that: `{RESTING_ECHO}` has as many as it, and is the least that may be deducted.",
         ),
     )
 

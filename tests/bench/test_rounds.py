@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.rounds import Interval, Pair, estimate, floor, interleave, level, noise, order, ratio
+from bench.rounds import Interval, Pair, difference, estimate, floor, interleave, level, noise, order, ratio
 
 
 def machine(costs: dict[str, float], *, noise: float = 0.05, drift: float = 0.0, seed: int = 1):
@@ -79,3 +79,15 @@ def test_the_estimate_follows_the_unit(values, unit):
 
 def test_a_level_is_that_of_the_rounds():
     assert level({"A": [Pair(1, 3), Pair(2, 2)]}, "A").value == pytest.approx(2)
+
+
+@given(st.lists(st.tuples(st.floats(1, 9), st.floats(-3, 3)), min_size=1, max_size=8))
+def test_a_difference_is_paired_whatever_the_rounds_have_in_common(rounds):
+    """A round that is slow for both arms changes nothing, and neither does which arm is dearer."""
+    under = [Pair(common, common) for common, _ in rounds]
+    over = [Pair(common + more, common + more) for common, more in rounds]
+    found = difference({"A": over, "B": under}, "A", "B")
+    extra = [more for _, more in rounds]
+    assert min(extra) - 1e-9 <= found.low <= found.value + 1e-9
+    assert found.value - 1e-9 <= found.high <= max(extra) + 1e-9
+    assert difference({"A": under, "B": over}, "A", "B").value == pytest.approx(-found.value, abs=1e-9)
