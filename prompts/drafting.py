@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from prompts.neutralise import forbidden_for, neutralise
+from prompts.neutralise import Breaker, breaker_of, broken_up, forbidden_for
 from prompts.records import Block, Demo, Kind, Label, Message, Source, Template, Trust
 from prompts.sandbox import asks_only_for, render
 from prompts.slots import QUESTION
@@ -22,12 +22,17 @@ class Cleaner:
     def __init__(self, template: Template, special_tokens: Sequence[str]) -> None:
         self._special = tuple(special_tokens)
         self._fences = template.layout.fence
+        self._breakers: dict[Trust, Breaker] = {}
         self.hits = 0
 
     def clean(self, text: str, trust: Trust) -> str:
         if trust == "author":
             return text
-        cleaned = neutralise(text, forbidden_for(trust, self._special, self._fences))
+        breaker = self._breakers.get(trust)
+        if breaker is None:
+            breaker = breaker_of(forbidden_for(trust, self._special, self._fences))
+            self._breakers[trust] = breaker
+        cleaned = broken_up(text, breaker)
         self.hits += cleaned.hits
         return cleaned.text
 

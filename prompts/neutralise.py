@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from prompts.errors import ControlText
-from prompts.records import Call, Message, Trust
+from prompts.records import Call, Message, Role, Trust
 
 # Turn markers of other chat formats: documents and worked examples have no honest use for them, while a
 # user may well ask about them.
@@ -41,6 +40,9 @@ _INVISIBLE = re.compile(
 )
 # Joiners stay after a character outside ASCII: Persian, the Indic scripts and emoji need them there.
 _STRAY_JOINER = re.compile("(?<![^\u0000-\u007f\u200c\u200d])[\u200c\u200d]+")
+# The ones among them that Python calls printable: these, and a plane whose UTF-8 begins like this.
+_UNSEEN_PRINTABLE = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+_TAG_PLANE = b"\xf3\xa0"
 
 
 class Cleaned(NamedTuple):
@@ -53,13 +55,17 @@ def neutralise(text: str, forbidden: Sequence[str]) -> Cleaned:
 
     Matching ignores case. Idempotent; no forbidden string of two or more characters is left.
     """
+    return broken_up(text, breaker_of(tuple(forbidden)))
+
+
+def broken_up(text: str, breaker_and_firsts: Breaker) -> Cleaned:
+    """`neutralise` for whoever keeps the breaker of what is forbidden."""
     hits = 0
-    lines = text.replace("\n", "")
-    if not (lines.isascii() and lines.isprintable()):  # else there is nothing invisible to find
+    if _may_hide(text):
         text, unseen = _INVISIBLE.subn("", text)
         text, joiners = _STRAY_JOINER.subn("", text)
         hits = unseen + joiners
-    breaker, firsts = _breaker(tuple(forbidden))
+    breaker, firsts = breaker_and_firsts
     # Nearly every text: none of them can begin anywhere.
     if firsts and not any(first in text for first in firsts):
         return Cleaned(text, hits)
@@ -87,15 +93,26 @@ def check_control(messages: Sequence[Message], special: Callable[[Sequence[Messa
     token put together across two values or by a tokenizer's normaliser.
     """
     found = special(messages)
-    expected = special([_harmless(message) for message in messages])
+    expected = special(harmless(messages))
     if found != expected:
         raise ControlText(expected, found)
 
 
+def harmless(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same turns with every text replaced; calls keep the shape that templates may spell in tokens."""
+    if any(message.calls or message.answers is not None for message in messages):
+        return tuple(map(_harmless, messages))
+    return _wordless(tuple([message.role for message in messages]))
+
+
+@lru_cache(maxsize=256)
+def _wordless(roles: tuple[Role, ...]) -> tuple[Message, ...]:
+    return tuple(Message(role, "x") for role in roles)
+
+
 def _harmless(message: Message) -> Message:
-    """The same turn with every text replaced; calls keep their shape, which templates may spell in tokens."""
     calls = tuple(Call(call.id, call.name, _without_texts(call.arguments)) for call in message.calls)
-    return replace(message, text="x" if message.text or not calls else "", calls=calls)
+    return Message(message.role, "x" if message.text or not calls else "", calls, message.answers)
 
 
 def _without_texts(arguments: str) -> str:
@@ -109,21 +126,34 @@ def _without_texts(arguments: str) -> str:
     return json.dumps(blank(json.loads(arguments)))
 
 
-class _Breaker(NamedTuple):
+def _may_hide(text: str) -> bool:
+    """Whether there may be something invisible to find; nearly every text says no without being searched."""
+    lines = text.replace("\n", "")
+    if not lines.isprintable():
+        return True
+    return not lines.isascii() and (
+        any(map(lines.__contains__, _UNSEEN_PRINTABLE)) or _TAG_PLANE in lines.encode()
+    )
+
+
+class Breaker(NamedTuple):
+    """What breaks up forbidden strings."""
+
     pattern: re.Pattern[str] | None
     firsts: str  # the characters that a match begins with; empty where case makes them more than are listed
 
 
 @lru_cache(maxsize=64)
-def _breaker(forbidden: tuple[str, ...]) -> _Breaker:
+def breaker_of(forbidden: tuple[str, ...]) -> Breaker:
+    """Of `forbidden_for`'s strings; made once."""
     strings = sorted(
         {string.strip() for string in forbidden if len(string.strip()) > 1}, key=len, reverse=True
     )
     if not strings:
-        return _Breaker(None, "")
+        return Breaker(None, "")
     firsts = sorted({string[0] for string in strings})
     classed = "".join(map(re.escape, firsts))
     # the look-ahead lets most positions fail on one character, however long the list
     pattern = re.compile(f"(?=[{classed}])(?:{'|'.join(map(re.escape, strings))})", re.IGNORECASE)
     cased = any(first.lower() != first or first.upper() != first for first in firsts)
-    return _Breaker(pattern, "" if cased else "".join(firsts))
+    return Breaker(pattern, "" if cased else "".join(firsts))

@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from prompts.layout import opening
 from prompts.records import Message, Template
+from prompts.templates import Library
 from server.errors import InvalidValue
 from server.journal import token_bytes
 from server.loadables import TemplateUse
@@ -51,6 +52,19 @@ def split(turn: Turn) -> Split:
     return Split("\n\n".join(system) or None, tuple(talk[:at]), talk[at].text, tuple(talk[at + 1 :]))
 
 
+def choose_template(turn: Turn, library: Library) -> Template | None:
+    """The template named, or the plainest that has a place for what was asked; None = pass-through.
+
+    Raises UnknownTemplate.
+    """
+    if turn.wishes.template:
+        return library.get(turn.wishes.template)
+    with_demos = bool(turn.wishes.demos)
+    if turn.search.stores:
+        return library.get("grounded-few-shot" if with_demos else "grounded")
+    return library.get("few-shot") if with_demos else None
+
+
 def drafted(
     turn: Turn,
     profile: ModelProfile,
@@ -60,8 +74,10 @@ def drafted(
     template: Template | None = None,
     messages: Sequence[Message] = (),
     grounding: Grounding = "not_requested",
+    **known: Any,
 ) -> Plan:
-    """The plan as far as model, prompt and limits say it, with its fingerprint."""
+    """The plan as far as model, prompt and limits say it, with its fingerprint; `known` are other fields."""
+    prompt_bytes = token_bytes(prompts)
     return Plan(
         turn=turn,
         base=profile.name,
@@ -70,13 +86,15 @@ def drafted(
         engine=describe_engine(profile),
         adapter=profile.adapter,
         prompts=prompts,
-        prompt_sha256=hashlib.sha256(token_bytes(prompts)).hexdigest(),
+        prompt_sha256=hashlib.sha256(prompt_bytes).hexdigest(),
+        prompt_bytes=prompt_bytes,
         limits=limits,
         template=None
         if template is None
         else TemplateUse(name=template.name, version=str(template.version), sha256=template.digest),
         messages=tuple(messages),
         grounding=grounding,
+        **known,
     )
 
 

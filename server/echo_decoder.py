@@ -6,6 +6,7 @@ Its tokens are code points, so any text has ids, any ids have text, and a multi-
 import asyncio
 import hashlib
 import math
+import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -53,6 +54,9 @@ class EchoAdapters:
         return "" if reference is None else f"[{self._held[reference].reference}] "
 
 
+UTF_32 = f"utf-32-{sys.byteorder[0]}e"  # a code point is a number of this machine's, without a mark before
+
+
 class EchoTokenizer:
     """One id a code point; ChatML around the messages, functions and calls in the words of Hermes."""
 
@@ -73,7 +77,7 @@ class EchoTokenizer:
         return (*ids, SPECIAL["<|im_start|>"], *self.encode("assistant\n"))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(map(ord, text))
+        return tuple(memoryview(text.encode(UTF_32, "surrogatepass")).cast("I"))
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(SPECIAL_TEXT.get(token) or chr(token) for token in tokens)

@@ -30,6 +30,8 @@ def worded(messages: Sequence[Message], functions: Sequence[Function]) -> list[M
 
     What several calls gave is one turn of the user's: templates often want user and assistant to alternate.
     """
+    if not functions and not any(message.calls or message.role == "tool" for message in messages):
+        return list(messages)
     turns: list[Message] = []
     for message in messages:
         if message.role == "tool":

@@ -124,7 +124,7 @@ class Journal:
             limits=as_json({**flat(plan.limits), "cache_salt": None}),
             prompt_sha256=plan.prompt_sha256,
             prompt_tokens=plan.prompt_tokens,
-            prompt_ids=token_bytes(plan.prompts) if keeps else None,
+            prompt_ids=(plan.prompt_bytes or token_bytes(plan.prompts)) if keeps else None,
             messages=as_json([spoken(message) for message in plan.messages]) if keeps else None,
             queries=as_json([plan.query.text]) if plan.query and keeps else None,
             rewrite=plan.query.rewrite if plan.query else None,

@@ -22,12 +22,13 @@ from server.aliases import Aliases
 from server.answering import Answer
 from server.checks import check_against_model, check_against_template, check_calls
 from server.coalescing import Coalescing
-from server.drafts import drafted, off_loop, reading_ahead, split, texts_of
+from server.drafts import choose_template, drafted, off_loop, reading_ahead, split, texts_of
 from server.engine import Engine
 from server.errors import ContextTooLong
 from server.experiments import Experiments, as_served
 from server.grounding import policy_of, said_instead
 from server.journal import Journal
+from server.journal_text import flat
 from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
 from server.pacing import Pacing
@@ -108,19 +109,6 @@ def answer(prepared: Prepared, ticket: Ticket, parts: Parts) -> Answer:
         public_url=parts.public_url,
         coalescing=parts.coalescing,
     )
-
-
-def choose_template(turn: Turn, library: Library) -> Template | None:
-    """The template named, or the plainest that has a place for what was asked; None = pass-through.
-
-    Raises UnknownTemplate.
-    """
-    if turn.wishes.template:
-        return library.get(turn.wishes.template)
-    with_demos = bool(turn.wishes.demos)
-    if turn.search.stores:
-        return library.get("grounded-few-shot" if with_demos else "grounded")
-    return library.get("few-shot") if with_demos else None
 
 
 async def _plan_met(turn: Turn, met: Meeting, profile: ModelProfile, ticket: Ticket, parts: Parts) -> Plan:
@@ -204,9 +192,13 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
         refusal = said_instead(turn, template, question, instructions)
         if refusal is not None:
             limits = decide_limits(turn, template, profile, 0, parts.output_tokens, parts.secret)
-            plan = drafted(turn, profile, (), limits, template=template, grounding="refused")
-            return replace(
-                plan,
+            return drafted(
+                turn,
+                profile,
+                (),
+                limits,
+                template=template,
+                grounding="refused",
                 refusal=refusal,
                 query=query,
                 generations=hits.generations,
@@ -242,21 +234,21 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
     if turn.search.stores:
         grounding = "grounded" if prompt.used else "ungrounded"
     limits = decide_limits(turn, template, profile, len(ids), parts.output_tokens, parts.secret)
-    return replace(
-        drafted(
-            turn, profile, (ids,), limits, template=template, messages=prompt.messages, grounding=grounding
-        ),
+    return drafted(
+        turn,
+        profile,
+        (ids,),
+        limits,
+        template=template,
+        messages=prompt.messages,
+        grounding=grounding,
         query=query if turn.search.stores else None,
         sources=as_uses(hits, prompt.used),
         demos=tuple(demo.id for demo in prompt.demos),
         demos_requested=wanted,
         pool_sha256=parts.demos.sha256_of(template.dynamic.pool),
         generations=hits.generations,
-        dropped={
-            "sources": prompt.dropped.sources,
-            "demos": prompt.dropped.demos,
-            "turns": prompt.dropped.turns,
-        },
+        dropped=flat(prompt.dropped),
         stable_tokens=prompt.stable_tokens,
         retrieval_seconds=retrieval_seconds,
     )

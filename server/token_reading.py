@@ -1,12 +1,19 @@
 """How the served model reads the messages of a template: one function for counting and for decoding."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from prompts.neutralise import check_control
 from prompts.records import Message
 from server.calling import Function
 from server.seams import Tokenizer
+
+FEW = 256  # ids that are looked at one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,36 @@ class TokenReading:
         ids = self.ids(messages) if known is None else known
 
         def control_tokens(asked: Sequence[Message]) -> int:
-            return sum(map(special.__contains__, ids if asked is messages else self.ids(asked)))
+            if asked is messages:
+                return special_among(special, ids)
+            told = self.functions or any(message.calls or message.answers is not None for message in asked)
+            return special_among(special, self.ids(asked)) if told else _of_turns(self, tuple(asked))
 
         check_control(messages, control_tokens)
         return ids
+
+
+@lru_cache(maxsize=256)
+def _of_turns(reading: TokenReading, wordless: tuple[Message, ...]) -> int:
+    """Special tokens around turns that say nothing: the same for every prompt of as many turns."""
+    return special_among(reading.tokenizer.special_ids, reading.ids(wordless))
+
+
+def special_among(special: frozenset[int], ids: Sequence[int]) -> int:
+    """How many of the ids are special ones."""
+    if len(ids) < FEW:
+        return sum(map(special.__contains__, ids))
+    table = _table(special)
+    numbers = np.frombuffer(array("I", ids), dtype=np.uintc)
+    return int(np.count_nonzero(table[np.minimum(numbers, len(table) - 1)]))
+
+
+@lru_cache(maxsize=8)
+def _table(special: frozenset[int]) -> NDArray[np.bool_]:
+    """By id whether it is special; the last entry stands for all that come after."""
+    table = np.zeros(max(special, default=0) + 2, dtype=np.bool_)
+    table[list(special)] = True
+    return table
 
 
 class Rereading:

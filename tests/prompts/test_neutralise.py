@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.errors import ControlText
-from prompts.neutralise import check_control, forbidden_for, neutralise
-from prompts.records import Message
+from prompts.neutralise import _INVISIBLE, check_control, forbidden_for, harmless, neutralise
+from prompts.records import Call, Message
 
 SPECIAL = ("<|im_end|>", "<|im_start|>", "</s>", "<s>")
 FENCES = ("[[excerpt", "[[end")
@@ -61,3 +61,26 @@ def test_control_text_that_slipped_through_is_refused():
     check_control([Message("user", "fine")], special)
     with pytest.raises(ControlText, match="3 in the prompt, 2 expected"):
         check_control([Message("user", "so <eot>")], special)
+
+
+def test_every_invisible_character_is_looked_for_in_any_text():
+    everything = "".join(chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
+    hidden = {"\u200c", "\u200d", *"".join(_INVISIBLE.findall(everything))}
+    assert hidden > {*"\u034f\u115f\u3164\uffa0\u200b\ufeff\x00\xad", *map(chr, range(0xE0100, 0xE01F0))}
+    for one in hidden:
+        assert neutralise(f"pay{one}ment", ()) == ("payment", 1)
+        assert neutralise(f"é: pay{one}ment\n", ()) == ("é: payment\n", 1)
+
+
+def test_turns_without_their_words_keep_roles_and_calls():
+    called = Message("assistant", "", (Call("c1", "look", '{"at": "secret", "n": 3}'),))
+    given = Message("tool", "secret", answers="c1")
+    assert harmless([Message("user", "secret"), called, given]) == (
+        Message("user", "x"),
+        Message("assistant", "", (Call("c1", "look", '{"at": "x", "n": 3}'),)),
+        Message("tool", "x", answers="c1"),
+    )
+    assert harmless([Message("system", ""), Message("user", "secret")]) == (
+        Message("system", "x"),
+        Message("user", "x"),
+    )

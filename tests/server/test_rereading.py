@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from prompts.records import Message
 from server.echo_decoder import EchoTokenizer
-from server.token_reading import Rereading, TokenReading
+from server.token_reading import FEW, Rereading, TokenReading, special_among
 from tests.server.samples import Listening
 
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), st.text(max_size=20)), max_size=4)
@@ -21,10 +21,14 @@ def test_ids_are_those_of_the_reading_whatever_was_counted_before(counted, messa
     tokenizer.asked.clear()
     assert again.checked_ids(messages) == EchoTokenizer().chat(messages)
     harmless = tuple(Message(one.role, "x") for one in messages)
-    assert tokenizer.asked == ([harmless] if counted == messages else [messages, harmless])
+    read = [messages, harmless] if messages else [messages]  # nothing is its own harmless form
+    assert tokenizer.asked == (read[1:] if counted == messages else read)
     tokenizer.asked.clear()
     again.checked_ids(counted)  # it keeps nothing
     assert tokenizer.asked[0] == counted
+    tokenizer.asked.clear()
+    Rereading(reading).checked_ids(messages)
+    assert tokenizer.asked == [messages]  # how many control tokens such turns have is known by now
 
 
 @given(MESSAGES.map(tuple), MESSAGES.map(tuple))
@@ -42,3 +46,15 @@ def test_readings_of_the_same_are_remembered_as_one():
     assert one == two
     assert hash(one) == hash(two)
     assert one != Rereading(TokenReading(tokenizer, plain=True))
+
+
+@given(
+    st.frozensets(st.integers(0, 70_000), max_size=5),
+    st.lists(st.integers(0, 70_000) | st.integers(0, 3), max_size=40),
+    st.integers(0, 2**32 - 1),
+)
+def test_special_ids_are_counted_alike_among_few_and_many(special, ids, other):
+    ids = [*ids, other, *special]
+    wanted = sum(one in special for one in ids)
+    assert special_among(special, tuple(ids)) == wanted
+    assert special_among(special, tuple(ids * FEW)) == wanted * FEW
