@@ -28,6 +28,7 @@ PRAGMAS = (
 )
 OLDEST = (3, 51, 3)  # up to 3.51.2, WAL mode can lose committed writes (sqlite.org/wal.html)
 WITHDRAWN = (3, 52, 0)
+_READ = json.JSONDecoder().raw_decode  # `loads` without its three steps around it
 _FULL = ("database or disk is full", "disk I/O error")
 LIBRARY: tuple[int, ...] = sqlite.sqlite_version_info
 
@@ -143,7 +144,13 @@ def decoded(value: str) -> Any:
     """What a JSON column holds; most are empty, and a search reads hundreds."""
     if value == "[]":
         return []
-    return {} if value == "{}" else json.loads(value)
+    if value == "{}":
+        return {}
+    try:
+        read, end = _READ(value)
+    except (ValueError, TypeError):  # said by the one who reads all of it
+        end = -1
+    return read if end == len(value) else json.loads(value)
 
 
 def _prepare(raw: Any, _record: object) -> None:

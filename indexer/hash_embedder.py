@@ -38,10 +38,14 @@ class HashEmbedder:
         """Unit rows, shape (n, dimension)."""
         rows = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
+            sums: dict[int, float] = {}  # of 32 bits, as they would be in the row: which is slower to add to
             for word, times in Counter(words(text)).items():
                 digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
-                row[digest % self.dimension] += (1.0 if digest >> 63 else -1.0) * (1.0 + np.log(times))
-            if not row.any():  # no words, or they cancelled: still a unit vector
+                weight = 1.0 if times == 1 else 1.0 + float(np.log(times))
+                at = digest % self.dimension
+                sums[at] = float(np.float32(sums.get(at, 0.0) + (weight if digest >> 63 else -weight)))
+            row[list(sums)] = list(sums.values())
+            if not any(sums.values()):  # no words, or they cancelled: still a unit vector
                 row[0] = 1.0
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 

@@ -6,8 +6,11 @@ rows of a statement are one value, made by SQLite itself; PostgreSQL's driver ha
 """
 
 import json
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import orjson
 import sqlalchemy as sa
@@ -18,6 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from indexer.database import decoded
 from indexer.errors import StoreDamaged
 
+KEPT = 4  # connections to an SQLite database that wait for the next read
 Row = Sequence[Any]  # the values of a row, in the order of the statement's columns
 
 
@@ -46,6 +50,36 @@ def _in_array(element: OneOf, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} = ANY({values})"
 
 
+class _Idle:
+    """Connections that only read, kept between reads: the pool's way out and in costs as much as a read.
+
+    SQLite's alone: nothing is left open in them, as no transaction was begun. They are closed when their
+    engine is disposed of, which is when the pool closes its own.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[sa.Engine, deque[sa.PoolProxiedConnection]] = WeakKeyDictionary()
+        self._meeting = threading.Lock()
+
+    def of(self, engine: sa.Engine) -> "deque[sa.PoolProxiedConnection]":
+        kept = self._kept.get(engine)
+        if kept is None:
+            with self._meeting:
+                if engine not in self._kept:
+                    self._kept[engine] = deque()
+                    sa.event.listen(engine, "engine_disposed", self._let_go)
+                kept = self._kept[engine]
+        return kept
+
+    def _let_go(self, engine: sa.Engine) -> None:
+        kept = self._kept.get(engine, ())
+        while kept:
+            kept.pop().invalidate()  # its pool is gone: closed, not given back
+
+
+_IDLE = _Idle()
+
+
 class Compiled(NamedTuple):
     """A statement in one database's words."""
 
@@ -66,21 +100,28 @@ class Statement:
         """All rows, of one moment. Raises SQLAlchemy's errors, and `StoreDamaged` for what is no text."""
         known = self.compiled(engine.dialect)
         parameters = {**known.constants, **{name: known.encode(some) for name, some in lists.items()}}
-        errors = engine.dialect.loaded_dbapi.Error
-        raw = engine.raw_connection()
+        idle = _IDLE.of(engine) if engine.dialect.name == "sqlite" else None
         try:
-            cursor = raw.cursor()
+            raw = idle.pop() if idle else engine.raw_connection()
+        except IndexError:  # another thread was quicker
+            raw = engine.raw_connection()
+        try:
+            cursor = raw.driver_connection.cursor()  # type: ignore[union-attr]  # a pool's always has one
             cursor.execute(known.text, parameters)
             found = cursor.fetchall()
             cursor.close()
         except BaseException as problem:
             raw.invalidate(problem)  # whatever is wrong with it, the next one gets another
+            errors = engine.dialect.loaded_dbapi.Error
             if not isinstance(problem, errors):
                 raise
             raise sa.exc.DBAPIError.instance(
                 known.text, parameters, problem, errors, dialect=engine.dialect
             ) from problem
-        raw.close()
+        if idle is not None and len(idle) < KEPT:
+            idle.append(raw)
+        else:
+            raw.close()
         return known.decode(found)
 
     def compiled(self, dialect: sa.Dialect) -> Compiled:

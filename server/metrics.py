@@ -155,6 +155,7 @@ class Metrics:
         self._first_token_seconds = Children(self.first_token_seconds)
         self._per_token_seconds = Children(self.per_token_seconds)
         self._requests, self._request_seconds = Children(self.requests), Children(self.request_seconds)
+        self._retrieval_seconds = Children(self.retrieval_seconds)
 
         self.ingest_files = Counter(
             "fewshot_ingest_files", "Attached files that were read to their end", registry=registry
@@ -219,7 +220,7 @@ class Metrics:
 
     def searched(self, leg: str, seconds: float) -> None:
         """One leg of a search, from whichever thread it ran on."""
-        self.retrieval_seconds.labels(leg).observe(seconds)
+        self._retrieval_seconds(leg).observe(seconds)
 
     def judged(self, metric: str, experiment: str | None, arm: str | None) -> None:
         """Somebody said what an answer was worth."""

@@ -139,7 +139,11 @@ def _tasks(
                 continue
         # Few may be found, or the walk would meet most of them anyway: look at each, and miss none.
         # A matrix product spreads over the cores by itself.
-        parts = min(cores(), max(1, rows // (ALONE // 2))) if queries < APART else 1
+        parts = max(1, rows // (ALONE // 2)) if queries < APART else 1
+        if parts == 1:
+            yield _Task((segment.ids,), some, rows, partial(_scan, segment.stored, selected))
+            continue
+        parts = min(cores(), parts)
         bounds = np.linspace(0, rows, parts + 1, dtype=np.int64)
         for start, stop in itertools.pairwise(bounds.tolist()):
             if start < stop:
@@ -162,6 +166,8 @@ def _scan(rows: Rows, chosen: Chosen, queries: Vectors, top: int) -> Best:
 
 def _named(positions: Ids, parts: Sequence[Ids]) -> Ids:
     """The ids at positions that count on from each of `parts` to the next; -1 where there is none."""
+    if len(parts) == 1:
+        return np.where(positions < 0, -1, parts[0][positions])
     named, start = np.full(positions.shape, -1, dtype=np.int64), 0
     for ids in parts:
         here = (positions >= start) & (positions < start + len(ids))
@@ -171,8 +177,9 @@ def _named(positions: Ids, parts: Sequence[Ids]) -> Ids:
 
 
 def _ranked(scores: Vectors, ids: Ids, top: int) -> Ranked:
-    found = ids >= 0
-    scores, ids = scores[found], ids[found]
+    if ids.min(initial=0) < 0:
+        found = ids >= 0
+        scores, ids = scores[found], ids[found]
     order = np.lexsort((ids, -scores))[:top]
     return Ranked(tuple(ids[order].tolist()), tuple(scores[order].tolist()))
 

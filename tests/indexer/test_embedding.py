@@ -1,10 +1,14 @@
 """Embedders: the one without a model, and, slowly, the default one."""
 
+import hashlib
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from indexer.embedding import SentenceEmbedder, open_embedder
 from indexer.errors import EmbedderMissing
@@ -26,6 +30,18 @@ def test_the_same_text_has_the_same_unit_vector_and_shared_words_are_near():
     assert np.array_equal(rows[0], embedder.query("ducks swim on ponds"))
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.3
     assert rows[3] @ rows[4] > 0.4
+
+
+@given(st.lists(st.sampled_from(["cat", "dog", "a", "b", "c", "d", "e", "f"]), max_size=40))
+def test_a_hashed_vector_is_summed_as_32_bits_sum_it(said):
+    embedder = HashEmbedder(dimension=3)  # where words share a coordinate
+    row = np.zeros(3, dtype=np.float32)
+    for word, times in Counter(said).items():
+        digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+        row[digest % 3] += (1.0 if digest >> 63 else -1.0) * (1.0 + np.log(times))
+    if not row.any():
+        row[0] = 1.0
+    assert embedder.query(" ".join(said)).tobytes() == (row / np.linalg.norm(row[None], axis=1)).tobytes()
 
 
 def test_the_name_hash_needs_no_model(tmp_path):

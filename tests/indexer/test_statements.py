@@ -1,5 +1,7 @@
 """Reads of a search: the rows that SQLAlchemy gives, without its way to them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from indexer.database import open_database, writing
 from indexer.errors import StoreDamaged
 from indexer.lookup import _PASSAGES, _STORES, _WORDINGS
-from indexer.statements import OneOf, Statement
+from indexer.statements import _IDLE, KEPT, OneOf, Statement
 
 TABLE = sa.Table(
     "things",
@@ -83,3 +85,26 @@ def test_bytes_that_are_no_text_are_damage(engine):
         connection.exec_driver_sql("INSERT INTO things (id, text) VALUES (1, CAST(x'ff' AS TEXT))")
     with pytest.raises(StoreDamaged, match="fewshot verify"):
         Statement(SOME.where(OneOf(TABLE.c.id, "ids"))).rows(engine, ids=[1])
+
+
+def test_reads_at_once_keep_few_connections_and_give_all_back_when_the_engine_goes(tmp_path):
+    engine = open_database(tmp_path / "things.db")
+    TABLE.metadata.create_all(engine)
+    with writing(engine) as connection:
+        connection.execute(TABLE.insert(), [{"id": at, "text": str(at)} for at in range(50)])
+    statement = Statement(SOME.where(OneOf(TABLE.c.id, "ids")))
+    with ThreadPoolExecutor(3 * KEPT) as threads:
+        found = list(threads.map(lambda at: statement.rows(engine, ids=[at % 50]), range(300)))
+    assert [rows[0][1] for rows in found] == [str(at % 50) for at in range(300)]
+    kept = _IDLE.of(engine)
+    assert 0 < len(kept) <= KEPT
+    opened = [one.driver_connection for one in kept]
+    with writing(engine) as connection:  # what waits holds nothing, and sees what others wrote
+        connection.execute(TABLE.update().values(text="new"))
+    assert statement.rows(engine, ids=[1])[0][1] == "new"
+    engine.dispose()
+    for one in opened:
+        with pytest.raises(Exception, match="closed database"):
+            one.execute("SELECT 1")
+    assert statement.rows(engine, ids=[2])[0][1] == "new"  # an engine goes on after it
+    engine.dispose()
