@@ -123,12 +123,13 @@ async def measure(effort: Effort, against: Path | None, rival: bool, say: Callab
             }
             load = Load(stack.enter_context(echo_server(**options)), effort.tokens)
             loads.append(load)
+            alone = partial(drained, REPLY, effort.streams, effort.tokens, interval_seconds)
             samples: dict[str, Sample] = {
-                ECHO: partial(drained, REPLY, effort.streams, effort.tokens, interval_seconds),
+                ECHO: alone,
                 "A0e": partial(load.sample, effort.streams),
             }
             if pace == "paced":
-                samples[RESTING_ECHO] = partial(samples[ECHO], resting=True)
+                samples[RESTING_ECHO] = partial(alone, resting=True)
             if rival:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fewshot-bench-")))
                 theirs = Load(stack.enter_context(vllm_front(REPLY, interval_seconds, folder)), effort.tokens)
