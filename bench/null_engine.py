@@ -21,9 +21,10 @@ async def drained(
     coalescing = Coalescing(lambda: streams if resting else 0)
 
     async def drain(number: int) -> None:
+        loop = asyncio.get_running_loop()
         async for _ in decoder.decode((1,), limits, request_id=str(number)):
-            if resting:
-                await coalescing.rest()
+            if resting and (rest := coalescing.rest(loop)) is not None:
+                await rest
 
     async def all_of_them() -> float:
         began = time.thread_time()

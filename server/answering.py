@@ -157,8 +157,8 @@ class Answer:
                     says = plan.turn.max_tokens != 0
                     while ending is None:
                         waiting = asyncio.current_task(loop)
-                        if resting is not None:
-                            await resting.rest()
+                        if resting is not None and (rest := resting.rest(loop)) is not None:
+                            await rest
                         piece = await anext(pieces, None)
                         waiting = None
                         if piece is None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from server.gathered_writes import GatheredWrites
+from server.gathered_writes import GatheredWrites, TurnsEnd
 from server.network_settings import HEAD_SECONDS, MOST_CONNECTIONS
 
 SEND_BYTES = 2**18  # the kernel doubles it
@@ -36,7 +36,7 @@ class BoundedHttp(HttpToolsProtocol):
     _caller: "Caller"  # of all requests of this connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, GatheredWrites(transport, self.loop)))
+        super().connection_made(cast(asyncio.Transport, GatheredWrites(transport, self._turns_end)))
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self._caller = Caller()
         if len(self.connections) > self.most:
@@ -76,6 +76,15 @@ class BoundedHttp(HttpToolsProtocol):
         """The server's connections on which no request is at work, the longest silent one first."""
         silent: dict[BoundedHttp, None] = self.server_state.__dict__.setdefault("silent", {})
         return silent
+
+    @property
+    def _turns_end(self) -> TurnsEnd:
+        """Of all connections of the server."""
+        state = self.server_state.__dict__
+        found: TurnsEnd | None = state.get("turns_end")
+        if found is None:
+            found = state["turns_end"] = TurnsEnd(self.loop)
+        return found
 
     def _make_room(self) -> None:
         longest = next(iter(self._silent), None)

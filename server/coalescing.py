@@ -37,17 +37,19 @@ class Coalescing:
         """Of as many streams as there are now."""
         return rest_seconds(self._streams(), self._most_seconds)
 
-    async def rest(self) -> None:
-        """Until the next beat, which is at most `rest_seconds` away."""
-        seconds = self.rest_seconds
-        if not seconds:
-            return
-        loop = asyncio.get_running_loop()
+    def rest(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None] | None":
+        """What ends with the next beat, which is at most `rest_seconds` away; None: nobody rests now.
+
+        A function, and one that looks at the streams once a beat: it is called at every event.
+        """
         if not self._resting:
+            seconds = self.rest_seconds
+            if not seconds:
+                return None
             loop.call_later(seconds, self._beat)
-        place = loop.create_future()
+        place: asyncio.Future[None] = loop.create_future()
         self._resting.append(place)
-        await place
+        return place
 
     def _beat(self) -> None:
         resting, self._resting = self._resting, []

@@ -5,8 +5,30 @@ single frame is sent as soon as whoever wrote it lets go of the loop, so nothing
 """
 
 import asyncio
+from collections.abc import Callable
 
 MOST_BYTES = 1 << 16  # more is sent at once, so that a reader who does not read is noticed
+
+
+class TurnsEnd:
+    """Calls back when whoever runs now lets go of the loop: one handle of the loop for all who ask."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asked: list[Callable[[], None]] = []
+
+    def call(self, back: Callable[[], None]) -> None:
+        if not self._asked:
+            self._loop.call_soon(self._come)
+        self._asked.append(back)
+
+    def _come(self) -> None:
+        asked, self._asked = self._asked, []
+        for back in asked:
+            try:
+                back()
+            except Exception as problem:  # of one connection; the others are to be served all the same
+                self._loop.call_exception_handler({"message": "a write failed", "exception": problem})
 
 
 class GatheredWrites:
@@ -15,13 +37,13 @@ class GatheredWrites:
     The other's methods are bound by name: with a `__getattr__` Python looks every attribute up the slow way.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, turns_end: TurnsEnd) -> None:
         self._transport = transport
-        self._loop = loop
+        self._turns_end = turns_end
         self._waiting: list[bytes] = []
         self._size_bytes = 0
         self._frames: list[bytes] = []  # of the HTTP chunk that is not begun yet; they come after `_waiting`
-        self._flush: asyncio.Handle | None = None
+        self._expects = False  # to be flushed at the turn's end
         self.get_extra_info = transport.get_extra_info
         self.is_closing = transport.is_closing
         self.is_reading = transport.is_reading
@@ -44,9 +66,7 @@ class GatheredWrites:
 
     def flush(self) -> None:
         """Hand over what waits."""
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
+        self._expects = False
         if self._frames:
             self._chunk()
         waiting, self._waiting, self._size_bytes = self._waiting, [], 0
@@ -69,8 +89,9 @@ class GatheredWrites:
         self._size_bytes += size_bytes
         if self._size_bytes > MOST_BYTES:
             self.flush()
-        elif self._flush is None:
-            self._flush = self._loop.call_soon(self.flush)
+        elif not self._expects:
+            self._expects = True
+            self._turns_end.call(self.flush)
 
     def _chunk(self) -> None:
         """Close the HTTP chunk: its length is known."""

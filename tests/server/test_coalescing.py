@@ -46,12 +46,18 @@ def test_more_streams_rest_longer_and_few_not_at_all(streams, more, most):
 def test_all_who_rest_are_woken_and_one_who_leaves_disturbs_nobody():
     async def rested() -> list[object]:
         coalescing = Coalescing(lambda: 100, most_seconds=0.05)
-        resting = [asyncio.create_task(coalescing.rest()) for _ in range(100)]
+
+        async def rest() -> None:
+            place = coalescing.rest(asyncio.get_running_loop())
+            assert place is not None
+            await place
+
+        resting = [asyncio.create_task(rest()) for _ in range(100)]
         await asyncio.sleep(0)
         resting[7].cancel()
         async with asyncio.timeout(10):
             first = await asyncio.gather(*resting, return_exceptions=True)
-            await coalescing.rest()  # and there is a next beat
+            await rest()  # and there is a next beat
         return first
 
     found = asyncio.run(rested())

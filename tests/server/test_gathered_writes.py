@@ -7,7 +7,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.gathered_writes import MOST_BYTES, GatheredWrites
+from server.gathered_writes import MOST_BYTES, GatheredWrites, TurnsEnd
 
 
 class Recording(asyncio.Transport):
@@ -46,7 +46,7 @@ async def turns(gathered: GatheredWrites, each: Sequence[Sequence[bytes]]) -> No
 def test_one_call_a_turn_with_all_its_bytes_in_order(each):
     async def told() -> list[bytes | str]:
         below = Recording()
-        await turns(GatheredWrites(below, asyncio.get_running_loop()), each)
+        await turns(GatheredWrites(below, TurnsEnd(asyncio.get_running_loop())), each)
         return below.told
 
     assert asyncio.run(told()) == [b"".join(writes) for writes in each]
@@ -61,7 +61,7 @@ def test_frames_of_a_turn_are_one_chunk_in_the_order_of_all_writes(each):
 
     async def told() -> list[bytes | str]:
         below = Recording()
-        gathered = GatheredWrites(below, asyncio.get_running_loop())
+        gathered = GatheredWrites(below, TurnsEnd(asyncio.get_running_loop()))
         for parts in each:
             for is_frame, data in parts:
                 (gathered.write_chunk if is_frame else gathered.write)(data)
@@ -79,10 +79,28 @@ def test_frames_of_a_turn_are_one_chunk_in_the_order_of_all_writes(each):
     assert asyncio.run(told()) == expected
 
 
+def test_a_connection_that_fails_keeps_nothing_from_the_others():
+    class Gone(Recording):
+        def write(self, data: object) -> None:
+            raise OSError("nobody is there")
+
+    async def told() -> tuple[list[bytes | str], list[object]]:
+        loop, problems, below = asyncio.get_running_loop(), [], Recording()
+        loop.set_exception_handler(lambda _, about: problems.append(str(about["exception"])))
+        end = TurnsEnd(loop)
+        for transport in (Gone(), below):
+            GatheredWrites(transport, end).write(b"hello")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return below.told, problems
+
+    assert asyncio.run(told()) == ([b"hello"], ["nobody is there"])
+
+
 def test_much_does_not_wait_for_the_end_of_the_turn():
     async def told() -> list[bytes | str]:
         below = Recording()
-        gathered = GatheredWrites(below, asyncio.get_running_loop())
+        gathered = GatheredWrites(below, TurnsEnd(asyncio.get_running_loop()))
         gathered.write(b"a" * MOST_BYTES)
         assert (below.told, gathered.get_write_buffer_size()) == ([], MOST_BYTES + 7)
         gathered.write(b"b")
@@ -94,9 +112,9 @@ def test_much_does_not_wait_for_the_end_of_the_turn():
 
 def test_closing_sends_what_waits_and_hanging_up_does_not():
     async def told() -> tuple[list[bytes | str], list[bytes | str]]:
-        loop = asyncio.get_running_loop()
+        end = TurnsEnd(asyncio.get_running_loop())
         closed, dropped = Recording(), Recording()
-        one, two = GatheredWrites(closed, loop), GatheredWrites(dropped, loop)
+        one, two = GatheredWrites(closed, end), GatheredWrites(dropped, end)
         one.write_chunk(b"last words")
         one.close()
         two.write(b"to")
