@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from indexer.lean_bert import TOLERANCE, LeanBert
+from indexer.lean_bert import LeanBert
 from indexer.seams import Vectors
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def recorded(encoder: LeanBert, longest: int = LONGEST) -> RecordedBert | None:
         for length in range(1, found.longest + 1):
             tokens = list(itertools.islice(itertools.cycle((1, 2, 3, 5, 8, 13, 21)), length))
             apart = float(np.abs(found.vector(tokens) - encoder.vector(tokens)).max())
-            if not apart <= TOLERANCE:  # nor NaN
+            if not apart <= encoder.tolerance:  # nor NaN
                 log.warning("questions are not replayed: at %d tokens they differ by %.1e", length, apart)
                 return None
     except RuntimeError as error:  # a card or a driver that cannot record

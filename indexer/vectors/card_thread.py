@@ -15,10 +15,10 @@ import numpy as np
 
 from indexer.seams import Vectors
 from indexer.vectors.choice import Choice
-from indexer.vectors.scan import Best, Rows, counted_on
+from indexer.vectors.joined import Joined
+from indexer.vectors.scan import Best, Rows, Whole, counted_on
 
 TOGETHER = 256  # questions answered in one call; one caller's larger batch stays whole
-JOINED = 64  # sets of segments that were searched together and may be again
 
 
 class Engine(Protocol):
@@ -35,9 +35,9 @@ class Engine(Protocol):
 
     def search(self, index: Any, queries: Vectors, top: int, effort: int) -> Best: ...
 
-    def join(self, indexes: Sequence[Any]) -> Any | None:
+    def join(self, indexes: Sequence[Any], room_bytes: int) -> Whole | None:
         """One index of several, searched in one call without effort; positions count on from each to the
-        next. None: they are asked one by one."""
+        next. It may copy so many bytes of them. None: they are asked one by one."""
         ...
 
 
@@ -95,7 +95,6 @@ class CardThread:
     def __init__(self, engine: Callable[[], Engine]) -> None:
         """Raises what `engine` raises: it is called on the thread that will own it."""
         self.placed: dict[int, Placed] = {}  # only ever touched by orders
-        self._joined: dict[tuple[Asked, ...], Any | None] = {}
         self._waiting: queue.SimpleQueue[_Question | _Order | None] = queue.SimpleQueue()
         started: Future[None] = Future()
         threading.Thread(target=self._run, args=(engine, started), name="card", daemon=True).start()
@@ -128,8 +127,7 @@ class CardThread:
 
     def _let_go(self, key: int, engine: Engine) -> None:
         self.placed.pop(key, None)
-        for asked in [asked for asked in self._joined if any(one.key == key for one in asked)]:
-            del self._joined[asked]
+        self._joined.forget(lambda asked: asked.key == key)
 
     def _run(self, make: Callable[[], Engine], started: "Future[None]") -> None:
         try:
@@ -137,13 +135,14 @@ class CardThread:
         except Exception as error:  # for whoever waits for the card to be ready
             started.set_exception(error)
             return
+        self._joined = Joined(engine)
         started.set_result(None)
         kept: _Question | _Order | None = None
         while True:
             first = kept if kept is not None else self._waiting.get()
             kept = None
             if first is None:
-                self._joined.clear()
+                self._joined.forget(lambda _: True)
                 self.placed.clear()
                 return
             if isinstance(first, _Order):
@@ -185,11 +184,8 @@ class CardThread:
     def _search(self, engine: Engine, asked: tuple[Asked, ...], queries: Vectors, top: int) -> Best:
         placed = [self.placed[one.key] for one in asked]
         if len(asked) > 1:
-            if asked not in self._joined:
-                if len(self._joined) >= JOINED:
-                    del self._joined[next(iter(self._joined))]
-                self._joined[asked] = engine.join([one.index for one in placed])
-            if (whole := self._joined[asked]) is not None:
+            whole = self._joined.whole(asked, [one.index for one in placed])
+            if whole is not None:
                 return engine.search(whole, queries, top, 0)
         found = [
             engine.search(there.index, queries, top, one.effort)

@@ -3,7 +3,8 @@
 import ctypes
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -13,10 +14,12 @@ from indexer.errors import IndexOptionRefused
 from indexer.seams import Vectors
 from indexer.vectors.card import Card
 from indexer.vectors.choice import DEGREE, Choice
-from indexer.vectors.scan import Best, Rows, widen
+from indexer.vectors.scan import Best, Rows, Whole, widen
 
 TEMPORARY_BYTES = 512 << 20  # for intermediate results: room for an engine beside it
 LOST = "about 8 times slower at one question a call, 3 to 4 times in batches"  # measured on one H200
+SPARE_BYTES = 1 << 30  # that a copy of several segments leaves free
+COPIED_ROWS = 1 << 17  # at a time
 _BLOCK = 1 << 19  # rows widened at a time on their way to the card
 _SAMPLE = 64  # rows per list that training looks at
 
@@ -88,22 +91,48 @@ class CudaEngine:
             parameters = _faiss.SearchParametersIVF(nprobe=min(effort, index.nlist))
         return Best(*index.search(np.ascontiguousarray(queries), top, params=parameters))
 
-    def join(self, indexes: Sequence[Any]) -> Any | None:
-        """Flat indexes as one: FAISS asks them in turn, on this thread, in one call of ours."""
+    def join(self, indexes: Sequence[Any], room_bytes: int) -> Whole | None:
+        """Flat indexes as one: a copy where there is room, or FAISS asks them in turn in one call of ours."""
         if not all(isinstance(index, _faiss.GpuIndexFlat) for index in indexes):
             return None
         threaded, counted_on = False, True
-        whole = _faiss.IndexShards(indexes[0].d, threaded, counted_on)
+        shards = _faiss.IndexShards(indexes[0].d, threaded, counted_on)
         for index in indexes:
-            whole.add_shard(index)
+            shards.add_shard(index)
+        copied_bytes = shards.ntotal * shards.d * 2
+        # FAISS doubles what it holds when it grows, and lets the old half go afterwards.
+        if copied_bytes > room_bytes or 3 * copied_bytes + SPARE_BYTES > self.memory_bytes:
+            return Whole(shards, 0)
+        try:
+            return Whole(self._copy(indexes, shards), copied_bytes)
+        except (RuntimeError, MemoryError) as error:  # FAISS raises the one, `on_card` the other
+            log.warning("segments on the card are searched in turn, for no copy was made: %s", error)
+            return Whole(shards, 0)
+
+    def _copy(self, indexes: Sequence[Any], shards: Any) -> Any:
+        """All rows of flat indexes in one, from the card to the card. Raises RuntimeError, MemoryError."""
+        whole = self._empty_flat(shards.d)
+        with on_card(COPIED_ROWS * shards.d * 4) as address:
+            buffer = _faiss.cast_integer_to_float_ptr(address)
+            for index in indexes:
+                for start in range(0, index.ntotal, COPIED_ROWS):
+                    some = min(COPIED_ROWS, index.ntotal - start)
+                    index.reconstruct_n_c(start, some, buffer)
+                    whole.add_c(some, buffer)
+            self._resources.getResources().syncDefaultStream(self._card)  # before the buffer goes
+        queries = indexes[0].reconstruct_n(0, 1)
+        if not np.allclose(whole.search(queries, 10)[0], shards.search(queries, 10)[0], atol=1e-4):
+            raise RuntimeError("the copy does not answer as the segments do")
         return whole
 
     def _flat(self, rows: Rows, choice: Choice) -> Any:
+        return _filled(self._empty_flat(rows.shape[1]), rows)
+
+    def _empty_flat(self, dimension: int) -> Any:
         settings = _faiss.GpuIndexFlatConfig()
         # Without cuVS 16 bits are slower than 32 in batches, but half as large; with it, faster.
         settings.device, settings.useFloat16, settings.use_cuvs = self._card, True, self.uses_cuvs
-        index = _faiss.GpuIndexFlatIP(self._resources, rows.shape[1], settings)
-        return _filled(index, rows)
+        return _faiss.GpuIndexFlatIP(self._resources, dimension, settings)
 
     def _lists(self, rows: Rows, choice: Choice) -> Any:
         settings = _faiss.GpuIndexIVFScalarQuantizerConfig()
@@ -126,6 +155,18 @@ class CudaEngine:
         index = _faiss.GpuIndexCagra(self._resources, rows.shape[1], faiss.METRIC_INNER_PRODUCT, settings)
         index.train(widen(rows))
         return index
+
+
+@contextmanager
+def on_card(size: int) -> Iterator[int]:
+    """The address of so many bytes of the card; raises MemoryError. The caller's thread has used the card."""
+    driver, address = ctypes.CDLL("libcuda.so.1"), ctypes.c_uint64()
+    if status := driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size)):
+        raise MemoryError(f"the card gave no {size >> 20} MiB (CUDA error {status})")
+    try:
+        yield address.value
+    finally:
+        driver.cuMemFree_v2(address)
 
 
 def _filled(index: Any, rows: Rows) -> Any:

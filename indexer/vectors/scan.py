@@ -28,6 +28,13 @@ class Best(NamedTuple):
     positions: NDArray[np.int64]
 
 
+class Whole(NamedTuple):
+    """Several indexes of a card in one."""
+
+    index: Any
+    copied_bytes: int  # that it takes of the card beside them; 0: it asks them
+
+
 def scan(rows: Rows, queries: Vectors, top: int, chosen: Chosen = None) -> Best:
     """The best `top` chosen rows for each of `queries`, shape (q, dimension); on the calling thread."""
     faiss.omp_set_num_threads(1)  # the setting is the calling thread's own

@@ -63,18 +63,18 @@ def test_indexes_on_the_card_find_what_was_asked(plain, kind):  # noqa: F811
     assert found >= 0.95
 
 
-def test_flat_segments_are_searched_in_one_call(plain):  # noqa: F811
+@pytest.mark.parametrize("room_bytes", [0, 1 << 30])
+def test_flat_segments_are_searched_in_one_call(plain, room_bytes):  # noqa: F811
     engine = CudaEngine()
     made = Choice("flat", "float16", {}, "")
     halves = [plain.stored[: MANY // 2], plain.stored[MANY // 2 :]]
-    whole = engine.join([engine.place(rows, made) for rows in halves])
+    two = [engine.place(rows, made) for rows in halves]
+    whole = engine.join(two, room_bytes)
+    assert whole.copied_bytes == (2 * plain.stored.size if room_bytes else 0)
     queries = questions(5)
     truth = np.argsort(-(queries @ plain.stored.T), axis=1)[:, :10]
-    found = engine.search(whole, queries, 10, 0).positions
-    assert (
-        np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)])
-        > 0.98
-    )
-    assert (
-        engine.join([engine.place(plain.stored, Choice("ivf", "float16", {"lists": 256}, "")), whole]) is None
-    )
+    found = engine.search(whole.index, queries, 10, 0).positions
+    same = [len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+    assert np.mean(same) > 0.98
+    lists = engine.place(plain.stored, Choice("ivf", "float16", {"lists": 256}, ""))
+    assert engine.join([lists, two[0]], room_bytes) is None

@@ -13,7 +13,7 @@ from indexer.errors import IndexOptionRefused
 from indexer.vectors import StoredVectors, Wanted, nearest, nearest_each
 from indexer.vectors.card import LEAST, MOST, Card
 from indexer.vectors.card_thread import TOGETHER
-from indexer.vectors.scan import counted_on, scan
+from indexer.vectors.scan import Whole, counted_on, scan
 
 DIMENSION = 24
 MANY = LEAST + 3000
@@ -44,15 +44,15 @@ class ScanningEngine:
             return scan(index, queries, top)
         return counted_on([scan(rows, queries, top) for rows in index], [len(rows) for rows in index], top)
 
-    def join(self, indexes):
+    def join(self, indexes, room_bytes):
         self.threads.add(threading.get_ident())
-        return tuple(indexes)
+        return Whole(tuple(indexes), 0)
 
 
 class ApartEngine(ScanningEngine):
     """One that cannot search several indexes in one call."""
 
-    def join(self, indexes):
+    def join(self, indexes, room_bytes):
         return None
 
 
