@@ -5,16 +5,15 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from server.admission import Ticket
 from server.call_reading import open_reader
 from server.choices import CallsSoFar, ChoiceSoFar
 from server.citing import Citer
 from server.coalescing import Coalescing
-from server.engine import LOST, Engine
-from server.errors import DeadlineExceeded, EngineUnavailable, ServerError
+from server.ending import Ending
+from server.engine import Engine
 from server.journal import Journal
 from server.metrics import Metrics
 from server.records import Limits, Piece, Plan, Reply, Usage
@@ -67,25 +66,56 @@ class Answer:
         """Pieces to show, choices interleaved.
 
         Raises DeadlineExceeded, EngineUnavailable. Close the iterator to abort the request in the engine.
+        One generator and no more: every token wakes each that stands between the engine and its reader.
         """
+        plan = self._plan
         try:
-            choices, proved = self._choices, self._engine.proved
-            async with self._journal.recording(self._plan, self._ended), aclosing(self._decoded()) as decoded:
-                async for piece in decoded:
-                    proved()  # every time: in a full batch a probe waits for its turn
-                    if self._first_token_seconds is None:
-                        await self._exposed  # its disk flush hides behind the prefill
-                        self._first_token_seconds = time.perf_counter() - self._plan.started
-                    shown = choices[piece.index].take(piece)
-                    if piece.finish and self._plan.refusal is None:
-                        so_far = choices[piece.index]
-                        shown = await so_far.verify(shown, self._plan.turn.wishes, self._public_url)
-                    yield shown
+            async with self._journal.recording(plan, self._ended):
+                if plan.refusal is not None:
+                    await self._begun()
+                    for index in range(plan.limits.n):
+                        yield self._choices[index].take(Piece(index=index, text=plan.refusal, finish="stop"))
+                    return
+                with Ending(self._engine, self._ticket.seconds_left) as ending:
+                    loop, choices, proved = asyncio.get_running_loop(), self._choices, self._engine.proved
+                    decoder, says = self._engine.decoder, plan.turn.max_tokens != 0
+                    # Of several choices each has a piece of its own, and the last must not wait for n rests.
+                    gathering = self._coalescing if decoder.gathers and len(choices) == 1 else None
+                    resting: Coalescing | None = None  # never before the first token
+                    async with aclosing(self._decoded(decoder)) as decoded:
+                        while ending.why is None:
+                            ending.waiting = asyncio.current_task(loop)
+                            if resting is not None and (rest := resting.rest(loop)) is not None:
+                                await rest
+                            piece = await anext(decoded, None)
+                            ending.waiting = None
+                            if piece is None:
+                                return
+                            proved()  # every time: in a full batch a probe waits for its turn
+                            if self._first_token_seconds is None:
+                                await self._begun()
+                                resting = gathering
+                            shown = choices[piece.index].take(piece if says else prompt_only(piece))
+                            if piece.finish is not None:
+                                so_far = choices[piece.index]
+                                shown = await so_far.verify(shown, plan.turn.wishes, self._public_url)
+                            yield shown
+                        raise ending.why
         finally:
             ended = self.reply()
-            rewriting = self._plan.query.tokens if self._plan.query else 0
+            rewriting = plan.query.tokens if plan.query else 0
             self._ticket.leave(ended.usage.prompt_tokens + ended.usage.completion_tokens + rewriting)
             self._metrics.replied(ended)
+
+    async def _begun(self) -> None:
+        """The first piece is here; nothing of it may be told before the exposure is on disk."""
+        await self._exposed  # its disk flush hides behind the prefill
+        self._first_token_seconds = time.perf_counter() - self._plan.started
+
+    def _decoded(self, decoder: Decoder) -> AsyncGenerator[Piece]:
+        plan = self._plan
+        adapter = plan.adapter.reference if plan.adapter else None
+        return decode_all(decoder, plan.prompts, plan.limits, request_id=plan.turn.id, adapter=adapter)
 
     def reply(self) -> Reply:
         """The whole answer once the stream has ended, until then everything said so far."""
@@ -118,60 +148,6 @@ class Answer:
     def _ended(self, outcome: Literal["cancelled", "failed"] | None) -> Reply:
         self._ended_as = self._reply(outcome)  # once: journal, metrics and the body all ask for it
         return self._ended_as
-
-    async def _decoded(self) -> AsyncGenerator[Piece]:
-        """Pieces from the engine until the deadline, which falls only on our own waiting."""
-        plan = self._plan
-        if plan.refusal is not None:
-            for index in range(plan.limits.n):
-                yield Piece(index=index, text=plan.refusal, finish="stop")
-            return
-        ending: ServerError | None = None
-        waiting: asyncio.Task[Any] | None = None  # whoever waits for the engine now; callers may change tasks
-
-        def end(why: ServerError) -> None:
-            nonlocal ending
-            ending = ending or why
-            if waiting is not None:
-                waiting.cancel()
-
-        late = DeadlineExceeded("the answer did not end within the request's deadline; ask for fewer tokens")
-        lost = EngineUnavailable(LOST, retry_after_seconds=30)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(max(self._ticket.seconds_left, 0), end, late)
-        try:
-            with self._engine.telling(partial(end, lost)):
-                decoder = self._engine.decoder
-                # Of several choices each has a piece of its own, and the last must not wait for n rests.
-                gathering = self._coalescing if decoder.gathers and len(self._choices) == 1 else None
-                async with aclosing(
-                    decode_all(
-                        decoder,
-                        plan.prompts,
-                        plan.limits,
-                        request_id=plan.turn.id,
-                        adapter=plan.adapter.reference if plan.adapter else None,
-                    )
-                ) as pieces:
-                    resting: Coalescing | None = None  # never before the first token
-                    says = plan.turn.max_tokens != 0
-                    while ending is None:
-                        waiting = asyncio.current_task(loop)
-                        if resting is not None and (rest := resting.rest(loop)) is not None:
-                            await rest
-                        piece = await anext(pieces, None)
-                        waiting = None
-                        if piece is None:
-                            return
-                        resting = gathering
-                        yield piece if says else prompt_only(piece)
-        except asyncio.CancelledError:
-            if ending is None or waiting is None:
-                raise
-            waiting.uncancel()
-        finally:
-            timer.cancel()
-        raise ending
 
 
 def prompt_only(piece: Piece) -> Piece:
