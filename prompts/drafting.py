@@ -83,6 +83,11 @@ class Draft:
         system = (Message("system", opening),) if opening else ()
         return (*system, *_pairs(self.static_demos, kept["static_demos"])) if turns else system
 
+    def items(self, kind: Kind) -> Sequence[object]:
+        """What may give way, of one kind."""
+        items: Sequence[object] = getattr(self, "turns" if kind == "history" else kind)
+        return items
+
     def text_of(self, kind: Kind, item: int) -> str:
         """What one item puts into the prompt, for measuring."""
         if kind == "history":

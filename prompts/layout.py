@@ -154,6 +154,14 @@ def _fitted(
 ) -> tuple[dict[Kind, tuple[int, ...]], int, tuple[Message, ...]]:
     """What stays, its exact tokens, and the messages that were counted."""
     budget = draft.template.budget
+    made: dict[int, tuple[Message, ...]] = {}  # by removals
+    tokens: dict[int, int] = {}
+    if not budget.most:  # nearly always all of it fits, whatever would have given way first
+        everything = {kind: tuple(range(len(draft.items(kind)))) for kind in KINDS}
+        made[0] = draft.messages(everything)
+        tokens[0] = count(made[0])
+        if tokens[0] <= room:
+            return everything, tokens[0], made[0]
     orders = leaving(
         static_demos=len(draft.static_demos),
         turns=len(draft.turns),
@@ -168,11 +176,11 @@ def _fitted(
     def kept(removed: int) -> dict[Kind, tuple[int, ...]]:
         return {kind: tuple(sorted(without(steps[:removed], kind, order))) for kind, order in left.items()}
 
-    made: dict[int, tuple[Message, ...]] = {}  # by removals
-
     def counted(removed: int) -> int:
-        made[removed] = draft.messages(kept(removed))
-        return count(made[removed])
+        if removed not in made:
+            made[removed] = draft.messages(kept(removed))
+            tokens[removed] = count(made[removed])
+        return tokens[removed]
 
     def guess(whole: int) -> int:
         chars = sum(len(message.text) for message in made[0])
@@ -191,7 +199,7 @@ def _fitted(
 
 def _sizes(draft: Draft, kind: Kind, most: int, count: Count) -> list[int]:
     """Tokens of each item; counted only when the kind could exceed its `most`."""
-    items = range(len(getattr(draft, "turns" if kind == "history" else kind)))
+    items = range(len(draft.items(kind)))
     texts = [draft.text_of(kind, item) for item in items]
     size_bytes = [len(text.encode()) + 2 for text in texts]  # no tokenizer makes more tokens than bytes
     if sum(size_bytes) <= most:

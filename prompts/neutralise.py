@@ -66,9 +66,12 @@ def broken_up(text: str, breaker_and_firsts: Breaker) -> Cleaned:
         text, joiners = _STRAY_JOINER.subn("", text)
         hits = unseen + joiners
     breaker, firsts = breaker_and_firsts
-    # Nearly every text: none of them can begin anywhere.
-    if firsts and not any(first in text for first in firsts):
-        return Cleaned(text, hits)
+    for first in firsts:
+        if first in text:
+            break
+    else:
+        if firsts:  # nearly every text: none of them can begin anywhere
+            return Cleaned(text, hits)
     while breaker is not None:  # breaking one string can leave another, as in "<<|x|>|x|>"
         text, broken = breaker.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         hits += broken

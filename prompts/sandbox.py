@@ -124,7 +124,7 @@ def _filled(parts: Sequence[Part] | None, values: Mapping[str, object]) -> str |
         return None
     texts: list[str] = []
     for part in parts:
-        if isinstance(part, str):
+        if type(part) is str:
             texts.append(part)
             continue
         value: object = values
@@ -133,9 +133,12 @@ def _filled(parts: Sequence[Part] | None, values: Mapping[str, object]) -> str |
             if not (type(value) is dict or isinstance(value, Mapping)) or name not in value:
                 return None
             value = value[name]
-        if type(value) is not str and type(value) is not int:
+        if type(value) is str:
+            texts.append(value)
+        elif type(value) is int:
+            texts.append(str(value))
+        else:
             return None
-        texts.append(str(value))
     said = "".join(texts)
     return said if len(said) <= FREE_CHARS else None
 

@@ -74,10 +74,12 @@ def drafted(
     template: Template | None = None,
     messages: Sequence[Message] = (),
     grounding: Grounding = "not_requested",
+    prompt_bytes: bytes | None = None,
     **known: Any,
 ) -> Plan:
     """The plan as far as model, prompt and limits say it, with its fingerprint; `known` are other fields."""
-    prompt_bytes = token_bytes(prompts)
+    if prompt_bytes is None:
+        prompt_bytes = token_bytes(prompts)
     return Plan(
         turn=turn,
         base=profile.name,

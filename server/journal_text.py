@@ -35,4 +35,6 @@ def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]
 
 def spoken(message: Message) -> dict[str, Any]:
     """A message without what it has not."""
+    if not message.calls and message.answers is None:  # nearly every one
+        return {"role": message.role, "text": message.text}
     return {name: value for name, value in flat(message).items() if value or name == "text"}

@@ -156,6 +156,7 @@ class Metrics:
         self._per_token_seconds = Children(self.per_token_seconds)
         self._requests, self._request_seconds = Children(self.requests), Children(self.request_seconds)
         self._retrieval_seconds = Children(self.retrieval_seconds)
+        self._prompt_dropped = Children(self.prompt_dropped)
 
         self.ingest_files = Counter(
             "fewshot_ingest_files", "Attached files that were read to their end", registry=registry
@@ -249,7 +250,7 @@ class Metrics:
             cached.inc(usage.cached_tokens)
         self._tokens(model, "output").inc(usage.completion_tokens)
         for part, number in plan.dropped.items():
-            self.prompt_dropped.labels(part).inc(number)
+            self._prompt_dropped(part).inc(number)
         for choice in reply.choices:
             for citation in choice.citations:
                 self.citations.labels(citation.check).inc()

@@ -39,7 +39,7 @@ from server.retrieval import as_sources, as_uses
 from server.rewriting import TEMPLATE as REWRITING
 from server.rewriting import Rewriter
 from server.seams import AdapterNames, Demos, Retriever
-from server.token_reading import Rereading, TokenReading
+from server.token_reading import Checked, Rereading, TokenReading
 from server.truncation import shortened
 
 NO_HITS = Hits((), {})
@@ -205,7 +205,7 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
                 retrieval_seconds=retrieval_seconds,
             )
 
-    def laid_out() -> tuple[Prompt, tuple[int, ...]]:
+    def laid_out() -> tuple[Prompt, Checked]:
         prompt = lay_out(
             template,
             question=question,
@@ -220,10 +220,10 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
             count=reading,
             special_tokens=profile.special_tokens,
         )
-        return prompt, reading.checked_ids(prompt.messages)
+        return prompt, reading.checked(prompt.messages)
 
     size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
-    prompt, ids = await off_loop(size, laid_out)
+    prompt, (ids, data) = await off_loop(size, laid_out)
     if prompt.dropped.turns and turn.truncation == "disabled":
         raise ContextTooLong(
             f"{prompt.dropped.turns} earlier turns do not fit this model's context; send fewer, or set "
@@ -242,6 +242,7 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
         template=template,
         messages=prompt.messages,
         grounding=grounding,
+        prompt_bytes=data,
         query=query if turn.search.stores else None,
         sources=as_uses(hits, prompt.used),
         demos=tuple(demo.id for demo in prompt.demos),

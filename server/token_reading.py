@@ -1,9 +1,9 @@
 """How the served model reads the messages of a template: one function for counting and for decoding."""
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from prompts.neutralise import check_control
 from prompts.records import Message
 from server.calling import Function
+from server.journal import token_bytes
 from server.seams import Tokenizer
 
-FEW = 256  # ids that are looked at one by one
+
+class Checked(NamedTuple):
+    """The ids of a finished prompt, and `token_bytes` of them: what is counted, hashed and written down."""
+
+    ids: tuple[int, ...]
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +48,39 @@ class TokenReading:
         """Exact tokens of the messages, generation prompt included."""
         return len(self.ids(messages))
 
-    def checked_ids(
-        self, messages: Sequence[Message], known: tuple[int, ...] | None = None
-    ) -> tuple[int, ...]:
-        """The ids of a finished prompt, `known` already or not.
+    def checked_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The ids of a finished prompt. Raises ControlText when a value became a special token."""
+        return self.checked(messages).ids
 
-        Raises ControlText when a value became a special token.
-        """
-        special = self.tokenizer.special_ids
+    def checked(self, messages: Sequence[Message], known: tuple[int, ...] | None = None) -> Checked:
+        """`checked_ids` and their bytes, where the ids are `known` already or not."""
         ids = self.ids(messages) if known is None else known
+        data = token_bytes((ids,))
 
         def control_tokens(asked: Sequence[Message]) -> int:
             if asked is messages:
-                return special_among(special, ids)
-            told = self.functions or any(message.calls or message.answers is not None for message in asked)
-            return special_among(special, self.ids(asked)) if told else _of_turns(self, tuple(asked))
+                return special_among(self.tokenizer.special_ids, data)
+            if self.functions or any(message.calls or message.answers is not None for message in asked):
+                return self._special_in(asked)
+            return _of_turns(self, tuple(asked))
 
         check_control(messages, control_tokens)
-        return ids
+        return Checked(ids, data)
+
+    def _special_in(self, messages: Sequence[Message]) -> int:
+        return special_among(self.tokenizer.special_ids, token_bytes((self.ids(messages),)))
 
 
 @lru_cache(maxsize=256)
 def _of_turns(reading: TokenReading, wordless: tuple[Message, ...]) -> int:
     """Special tokens around turns that say nothing: the same for every prompt of as many turns."""
-    return special_among(reading.tokenizer.special_ids, reading.ids(wordless))
+    return reading._special_in(wordless)
 
 
-def special_among(special: frozenset[int], ids: Sequence[int]) -> int:
-    """How many of the ids are special ones."""
-    if len(ids) < FEW:
-        return sum(map(special.__contains__, ids))
+def special_among(special: frozenset[int], data: bytes) -> int:
+    """How many of the ids, as `token_bytes` has them, are special ones."""
     table = _table(special)
-    numbers = np.frombuffer(array("I", ids), dtype=np.uintc)
-    return int(np.count_nonzero(table[np.minimum(numbers, len(table) - 1)]))
+    return int(np.count_nonzero(table.take(np.frombuffer(data, dtype="<u4"), mode="clip")))
 
 
 @lru_cache(maxsize=8)
@@ -107,10 +113,14 @@ class Rereading:
         return len(ids)
 
     def checked_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """As of the reading."""
+        return self.checked(messages).ids
+
+    def checked(self, messages: Sequence[Message]) -> Checked:
         """As of the reading; cheap for the messages that were counted last."""
         counted, self._counted, self._known = self._counted, None, None
         known = counted[1] if counted is not None and counted[0] == messages else None
-        return self._reading.checked_ids(messages, known)
+        return self._reading.checked(messages, known)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rereading) and other._reading == self._reading
