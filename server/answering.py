@@ -81,26 +81,25 @@ class Answer:
                     decoder, says = self._engine.decoder, plan.turn.max_tokens != 0
                     # Of several choices each has a piece of its own, and the last must not wait for n rests.
                     gathering = self._coalescing if decoder.gathers and len(choices) == 1 else None
-                    resting: Coalescing | None = None  # never before the first token
                     async with aclosing(self._decoded(decoder)) as decoded:
-                        while ending.why is None:
-                            ending.waiting = asyncio.current_task(loop)
-                            if resting is not None and (rest := resting.rest(loop)) is not None:
-                                await rest
-                            piece = await anext(decoded, None)
+                        ending.waiting = asyncio.current_task(loop)
+                        async for piece in decoded:
                             ending.waiting = None
-                            if piece is None:
-                                return
                             proved()  # every time: in a full batch a probe waits for its turn
                             if self._first_token_seconds is None:
                                 await self._begun()
-                                resting = gathering
                             shown = choices[piece.index].take(piece if says else prompt_only(piece))
                             if piece.finish is not None:
                                 so_far = choices[piece.index]
                                 shown = await so_far.verify(shown, plan.turn.wishes, self._public_url)
                             yield shown
-                        raise ending.why
+                            if ending.why is not None:
+                                raise ending.why
+                            ending.waiting = asyncio.current_task(loop)
+                            if gathering is None or piece.finish is not None:
+                                continue  # no rest after the last token, and none was before the first
+                            if (rest := gathering.rest(loop)) is not None:
+                                await rest
         finally:
             ended = self.reply()
             rewriting = plan.query.tokens if plan.query else 0

@@ -57,12 +57,16 @@ class GatheredWrites:
         if self._frames:
             self._chunk()
         self._waiting.append(data)
-        self._written(len(data))
+        self._size_bytes += len(data)
+        if not self._expects or self._size_bytes > MOST_BYTES:
+            self._written()
 
     def write_chunk(self, frame: bytes) -> None:
         """`frame` in a body of `transfer-encoding: chunked`; those of one turn make one HTTP chunk."""
         self._frames.append(frame)
-        self._written(len(frame))
+        self._size_bytes += len(frame)
+        if not self._expects or self._size_bytes > MOST_BYTES:
+            self._written()
 
     def flush(self) -> None:
         """Hand over what waits."""
@@ -85,11 +89,11 @@ class GatheredWrites:
         self._frames.clear()
         self._transport.abort()
 
-    def _written(self, size_bytes: int) -> None:
-        self._size_bytes += size_bytes
+    def _written(self) -> None:
+        """More than may wait, or the first of a turn."""
         if self._size_bytes > MOST_BYTES:
             self.flush()
-        elif not self._expects:
+        else:
             self._expects = True
             self._turns_end.call(self.flush)
 

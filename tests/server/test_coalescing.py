@@ -118,6 +118,13 @@ def test_a_deadline_falls_also_on_who_rests(serve):
         assert running.parts.admission.running == 0
 
 
+def test_the_end_of_an_answer_travels_with_its_last_token(serve):
+    for_ever = Coalescing(lambda: 10**9, most_seconds=60)
+    with serve(reply="x", interval_seconds=0.001, coalescing=for_ever) as running:
+        body = httpx.post(f"{running.url}/v1/chat/completions", json=ASK, timeout=30).text
+    assert body.rstrip().endswith("data: [DONE]")
+
+
 def test_whoever_has_a_piece_for_each_choice_does_not_rest_between_them(serve):
     loaded = Coalescing(lambda: 10**9, most_seconds=60)
     with serve(reply="abc", interval_seconds=0.001, coalescing=loaded) as running:
