@@ -43,11 +43,12 @@ class HashEmbedder:
                 digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
                 weight = 1.0 if times == 1 else 1.0 + float(np.log(times))
                 at = digest % self.dimension
-                sums[at] = float(np.float32(sums.get(at, 0.0) + (weight if digest >> 63 else -weight)))
+                total = sums.get(at, 0.0) + (weight if digest >> 63 else -weight)
+                sums[at] = total if total.is_integer() else float(np.float32(total))
             row[list(sums)] = list(sums.values())
             if not any(sums.values()):  # no words, or they cancelled: still a unit vector
                 row[0] = 1.0
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+        return np.asarray(rows / np.sqrt(np.add.reduce(rows * rows, axis=1, keepdims=True)), dtype=np.float32)
 
     def query(self, text: str) -> Vectors:
         """One unit vector, shape (dimension,)."""

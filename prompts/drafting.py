@@ -176,18 +176,30 @@ def drafted(
 
     # demos that belong to the wording may hold its fences on purpose
     static_trust: Trust = "author" if static_demos is template.demos else "document"
-    everything = {**clean, "labels": tuple(labels.values())}
+    listed = tuple(labels.values())
     return Draft(
         template=template,
         values=authored,
-        system=render("system", template.parts.get("system", ""), {**everything, "question": ""}).strip(),
-        question=render("question", template.parts["question"], everything),
+        system=_system(template.parts.get("system", ""), authored, listed),
+        question=render("question", template.parts["question"], {**clean, "labels": listed}),
         static_demos=tuple(pair(demo, static_trust) for demo in static_demos),
         dynamic_demos=tuple(pair(demo, "document") for demo in dynamic_demos),
         turns=_grouped([cleaner.turn(turn) for turn in history]),
         sources=tuple(safe(source) for source in sources),
         following=tuple(cleaner.turn(turn) for turn in following),
     )
+
+
+def _system(wording: str, values: Mapping[str, object], labels: tuple[Label, ...]) -> str:
+    """The system text. Where nobody gave anything it is the template's own, and remembered."""
+    if all(value == "" for value in values.values()):
+        return _unfilled(wording, tuple(values), labels)
+    return render("system", wording, {**values, "question": "", "labels": labels}).strip()
+
+
+@lru_cache(maxsize=1024)
+def _unfilled(wording: str, names: tuple[str, ...], labels: tuple[Label, ...]) -> str:
+    return render("system", wording, {**dict.fromkeys(names, ""), "question": "", "labels": labels}).strip()
 
 
 def numbered(source: Source, number: int) -> Source:

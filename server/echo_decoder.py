@@ -57,6 +57,18 @@ class EchoAdapters:
 UTF_32 = f"utf-32-{sys.byteorder[0]}e"  # a code point is a number of this machine's, without a mark before
 
 
+def _numbers(text: str) -> bytes:
+    return text.encode(UTF_32, "surrogatepass")
+
+
+def _ids(numbers: bytes) -> tuple[int, ...]:
+    return tuple(memoryview(numbers).cast("I"))
+
+
+START = SPECIAL["<|im_start|>"].to_bytes(4, sys.byteorder)
+END_OF_LINE = SPECIAL["<|im_end|>"].to_bytes(4, sys.byteorder) + _numbers("\n")
+
+
 class EchoTokenizer:
     """One id a code point; ChatML around the messages, functions and calls in the words of Hermes."""
 
@@ -70,14 +82,13 @@ class EchoTokenizer:
         functions: Sequence[Function] = (),
         known: dict[str, tuple[int, ...]] | None = None,
     ) -> tuple[int, ...]:
-        ids: list[int] = []
+        numbers: list[bytes] = []
         for message in worded(messages, functions):
-            ids += [SPECIAL["<|im_start|>"], *self.encode(f"{message.role}\n{message.text}")]
-            ids += [SPECIAL["<|im_end|>"], *self.encode("\n")]
-        return (*ids, SPECIAL["<|im_start|>"], *self.encode("assistant\n"))
+            numbers += START, _numbers(f"{message.role}\n{message.text}"), END_OF_LINE
+        return _ids(b"".join((*numbers, START, _numbers("assistant\n"))))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(memoryview(text.encode(UTF_32, "surrogatepass")).cast("I"))
+        return _ids(_numbers(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(SPECIAL_TEXT.get(token) or chr(token) for token in tokens)
