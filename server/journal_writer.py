@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Engine, Table, insert
 from sqlalchemy.exc import OperationalError
 
-from indexer.database import is_full, writing
+from indexer.database import Appender, is_full
 
 log = logging.getLogger("fewshot.journal")
 
@@ -32,6 +32,7 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._appender = Appender(engine)
         self._rows: deque[Row | None] = deque()  # None: stop
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._later: asyncio.TimerHandle | None = None
@@ -84,6 +85,7 @@ class Writer:
                 for row, problem in zip(rows, self._committed(rows), strict=True):
                     if row[2] is not None:
                         row[2](problem)
+        self._appender.close()
 
     def _committed(self, rows: Sequence[Row]) -> list[Exception | None]:
         """Commit the rows together; where that fails, each by itself, so that one spoils no other."""
@@ -92,14 +94,17 @@ class Writer:
             return [None] * len(rows)
         for attempt in range(ATTEMPTS):
             try:
-                with writing(self._engine) as connection:
-                    for (table, names), same in groupby(told, lambda row: (row[0], tuple(row[1]))):
-                        statement, order = self._statement(table, names)
-                        values = [row for _, row in same]
-                        connection.exec_driver_sql(
+                said: list[tuple[str, Sequence[Any]]] = []
+                for (table, names), same in groupby(told, lambda row: (row[0], tuple(row[1]))):
+                    statement, order = self._statement(table, names)
+                    values = [row for _, row in same]
+                    said.append(
+                        (
                             statement,
                             [tuple(map(row.__getitem__, order)) for row in values] if order else values,
                         )
+                    )
+                self._appender.commit(said)
                 return [None] * len(rows)
             except Exception as caught:  # whatever it is, waiters must hear of it and the thread must live
                 problem = caught

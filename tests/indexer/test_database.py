@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from indexer.database import check_library, check_schema, open_database, writing
+from indexer.database import Appender, check_library, check_schema, open_database, writing
 from indexer.errors import DatabaseRefused
 
 
@@ -60,3 +60,28 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be looked at" * 30)
     with pytest.raises(DatabaseRefused, match=r"x\.db"):
         open_database(tmp_path / "x.db")
+
+
+def test_what_an_appender_commits_is_all_there_or_not_at_all(tmp_path):
+    engine = open_database(tmp_path / "rows.db")
+    with writing(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE rows (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+    insert = "INSERT INTO rows VALUES (?, ?)"
+    appender = Appender(engine)
+
+    def there():
+        with engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT id FROM rows ORDER BY id").scalars().all()
+
+    appender.commit([(insert, [(1, "a"), (2, "b")]), (insert, [(3, "c")])])
+    with pytest.raises(sa.exc.IntegrityError):
+        appender.commit([(insert, [(4, "d")]), (insert, [(1, "again")])])
+    assert there() == [1, 2, 3]
+    appender.commit([(insert, [(5, "e")])])
+    appender._raw.driver_connection.execute("PRAGMA busy_timeout = 0")  # else it waits for seconds
+    with writing(engine), pytest.raises(sa.exc.OperationalError, match="locked"):
+        appender.commit([(insert, [(6, "f")])])
+    appender.commit([(insert, [(7, "g")])])
+    assert there() == [1, 2, 3, 5, 7]
+    appender.close()
+    engine.dispose()
