@@ -124,6 +124,12 @@ class Appender:
         driver: Any = self._raw.driver_connection
         at = "BEGIN IMMEDIATE"
         try:
+            if len(said) == 1 and len(said[0][1]) == 1:
+                # A transaction by itself, within one call: between calls others take the interpreter, and a
+                # disk that could be writing beside them waits until it is this thread's turn again.
+                at, [row] = said[0]
+                driver.execute(at, row)
+                return
             driver.execute(at)
             for at, rows in said:
                 driver.executemany(at, rows)
