@@ -79,16 +79,20 @@ def _of_turns(reading: TokenReading, wordless: tuple[Message, ...]) -> int:
 
 def special_among(special: frozenset[int], data: bytes) -> int:
     """How many of the ids, as `token_bytes` has them, are special ones."""
-    table = _table(special)
-    return int(np.count_nonzero(table.take(np.frombuffer(data, dtype="<u4"), mode="clip")))
+    if not special:
+        return 0
+    first, table = _table(special)
+    numbers = np.frombuffer(data, dtype="<u4")
+    near = numbers[numbers >= first] if first else numbers  # often they come after all others
+    return int(np.count_nonzero(table.take(near, mode="clip")))
 
 
 @lru_cache(maxsize=8)
-def _table(special: frozenset[int]) -> NDArray[np.bool_]:
-    """By id whether it is special; the last entry stands for all that come after."""
-    table = np.zeros(max(special, default=0) + 2, dtype=np.bool_)
+def _table(special: frozenset[int]) -> tuple[int, NDArray[np.bool_]]:
+    """The first special id, and by id whether it is one; the last entry stands for all that come after."""
+    table = np.zeros(max(special) + 2, dtype=np.bool_)
     table[list(special)] = True
-    return table
+    return min(special), table
 
 
 class Rereading:
