@@ -11,6 +11,7 @@ from typing import NamedTuple
 from prompts.errors import ControlText
 from prompts.records import Call, Message, Role, Trust
 
+USUAL_TURNS = 64  # of longer talks nothing is remembered: there are too many shapes of them
 # Turn markers of other chat formats: documents and worked examples have no honest use for them, while a
 # user may well ask about them.
 FOREIGN_MARKERS = (
@@ -103,9 +104,16 @@ def check_control(messages: Sequence[Message], special: Callable[[Sequence[Messa
 
 def harmless(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The same turns with every text replaced; calls keep the shape that templates may spell in tokens."""
-    if any(message.calls or message.answers is not None for message in messages):
+    if are_wordy(messages):
         return tuple(map(_harmless, messages))
     return _wordless(tuple([message.role for message in messages]))
+
+
+def are_wordy(messages: Sequence[Message]) -> bool:
+    """Whether turns without their texts are still somebody's own: by calls, or by being more than usual."""
+    return len(messages) > USUAL_TURNS or any(
+        message.calls or message.answers is not None for message in messages
+    )
 
 
 @lru_cache(maxsize=256)

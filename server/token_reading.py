@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prompts.neutralise import check_control
+from prompts.neutralise import are_wordy, check_control
 from prompts.records import Message
 from server.calling import Function
 from server.journal import token_bytes
@@ -60,7 +60,7 @@ class TokenReading:
         def control_tokens(asked: Sequence[Message]) -> int:
             if asked is messages:
                 return special_among(self.tokenizer.special_ids, data)
-            if self.functions or any(message.calls or message.answers is not None for message in asked):
+            if self.functions or are_wordy(asked):
                 return self._special_in(asked)
             return _of_turns(self, tuple(asked))
 

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.errors import ControlText
-from prompts.neutralise import _INVISIBLE, check_control, forbidden_for, harmless, neutralise
+from prompts.neutralise import (
+    _INVISIBLE,
+    USUAL_TURNS,
+    _wordless,
+    check_control,
+    forbidden_for,
+    harmless,
+    neutralise,
+)
 from prompts.records import Call, Message
 
 SPECIAL = ("<|im_end|>", "<|im_start|>", "</s>", "<s>")
@@ -84,3 +92,12 @@ def test_turns_without_their_words_keep_roles_and_calls():
         Message("system", "x"),
         Message("user", "x"),
     )
+
+
+def test_of_talks_longer_than_usual_no_shape_is_remembered():
+    _wordless.cache_clear()
+    talk = [Message("user", "secret")] * (USUAL_TURNS + 1)
+    assert harmless(talk) == tuple([Message("user", "x")] * (USUAL_TURNS + 1))
+    assert _wordless.cache_info().currsize == 0
+    assert harmless(talk[1:]) == tuple([Message("user", "x")] * USUAL_TURNS)
+    assert _wordless.cache_info().currsize == 1
