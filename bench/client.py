@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 CONTENT = b'"delta":{"content":'  # only in chunks that carry text, ours and vLLM's alike
 OK = b"HTTP/1.1 200"
@@ -67,8 +67,7 @@ class Connection(asyncio.Protocol):
         self._gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone.set()

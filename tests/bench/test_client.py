@@ -6,6 +6,7 @@ import json
 import pytest
 
 from bench.client import chat, closed_loop, connected
+from server.loops import loop_factory
 
 STREAM = b"".join(
     b"%x\r\n%s\r\n" % (len(frame), frame)
@@ -37,7 +38,8 @@ def asked(answer: bytes, *, requests: int = 4, connections: int = 2, step: int =
         async with server, connected(server.sockets[0].getsockname()[1], connections) as opened:
             return await closed_loop(opened, [chat("m", "hi", 2)] * requests)
 
-    return asyncio.run(run()), bodies
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:  # uvloop where it is, as in the benches
+        return runner.run(run()), bodies
 
 
 async def _until_left(serving, writer):
