@@ -17,7 +17,7 @@ class Covered(NamedTuple):
 COVERED = (
     Covered("G1", "time to first token that the server adds", "ttft", "bar in ms: `gpu`"),
     Covered("G2", "saturated tokens a second against the bare engine", "gpu", "all of it", "saturation"),
-    Covered("G3", "front-end processor time of a streamed token", "per_token", "bar in µs"),
+    Covered("G3", "front-end processor time of a streamed token", "per_token", "–"),
     Covered("G4", "what retrieval adds to the time to first token", "rag_tax", "bar in ms: `gpu`"),
     Covered(
         "G5", "goodput at limits of latency", "gpu", "all of it (`overload` tells the echo's)", "goodput"
