@@ -192,14 +192,14 @@ def drafted(
 
 def _system(wording: str, values: Mapping[str, object], labels: tuple[Label, ...]) -> str:
     """The system text. Where nobody gave anything it is the template's own, and remembered."""
-    if all(value == "" for value in values.values()):
-        return _unfilled(wording, tuple(values), labels)
+    if not labels and all(value == "" for value in values.values()):
+        return _unfilled(wording, tuple(values))
     return render("system", wording, {**values, "question": "", "labels": labels}).strip()
 
 
 @lru_cache(maxsize=1024)
-def _unfilled(wording: str, names: tuple[str, ...], labels: tuple[Label, ...]) -> str:
-    return render("system", wording, {**dict.fromkeys(names, ""), "question": "", "labels": labels}).strip()
+def _unfilled(wording: str, names: tuple[str, ...]) -> str:
+    return render("system", wording, {**dict.fromkeys(names, ""), "question": "", "labels": ()}).strip()
 
 
 def numbered(source: Source, number: int) -> Source:
