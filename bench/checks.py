@@ -8,7 +8,7 @@ from bench.clocked import Decoded
 from bench.crowd import Answer, seen
 from bench.records import Check
 from bench.workloads import ChatPrompt
-from server.journal import token_bytes
+from server.token_bytes import token_bytes
 
 CLIENT_SHARE = 0.7  # of a core; above it the client is measured (vllm issue 7935: an apparent factor of 5)
 

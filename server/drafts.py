@@ -10,12 +10,12 @@ from prompts.layout import opening
 from prompts.records import Message, Template
 from prompts.templates import Library
 from server.errors import InvalidValue
-from server.journal import token_bytes
 from server.loadables import TemplateUse
 from server.profile import ModelProfile
 from server.records import Grounding, Limits, Plan, Turn
 from server.replay import describe_engine
 from server.seams import Tokenizer
+from server.token_bytes import token_bytes
 from server.token_reading import Rereading
 
 INLINE_CHARS = 4_000  # shorter prompts are tokenised on the event loop: quicker than a thread's round trip

@@ -8,9 +8,7 @@ never wait for a disk on the event loop, and a row that was awaited is on disk.
 import asyncio
 import hashlib
 import hmac
-import sys
 import time
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -26,6 +24,7 @@ from server.recipes import NOBODY, Meeting
 from server.records import Plan, Reply, Turn
 from server.schema import exposures, open_schema, plans, replies
 from server.sources import SourceUse
+from server.token_bytes import token_bytes
 
 # The reply as it stands when the stream ends; None means: as the choices finished.
 ReplySoFar = Callable[[Literal["cancelled", "failed"] | None], Reply]
@@ -257,17 +256,6 @@ def unit_key(secret: bytes, tenant: str, unit: str) -> str:
 @lru_cache(maxsize=4)
 def _keyed(secret: bytes) -> hmac.HMAC:
     return hmac.new(secret, digestmod="sha256")
-
-
-def token_bytes(rows: tuple[tuple[int, ...], ...]) -> bytes:
-    """Token ids as uint32, little endian, row after row."""
-    return b"".join(_little(array("I", row)).tobytes() for row in rows)
-
-
-def _little(ids: "array[int]") -> "array[int]":
-    if sys.byteorder == "big":
-        ids.byteswap()
-    return ids
 
 
 def _settle(done: "asyncio.Future[None]", problem: Exception | None) -> None:

@@ -199,7 +199,7 @@ class Plan:
     engine: Mapping[str, Any] = field(default_factory=dict)  # ModelProfile.describe
     prompts: tuple[tuple[int, ...], ...]  # token ids, one row a prompt
     prompt_sha256: str  # of the bytes
-    prompt_bytes: bytes = b""  # journal.token_bytes of the prompts, made once; empty: not made yet
+    prompt_bytes: bytes = b""  # token_bytes of the prompts, made once; empty: not made yet
     limits: Limits
     adapter: AdapterUse | None = None
     template: TemplateUse | None = None

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from prompts.neutralise import are_wordy, check_control
 from prompts.records import Message
 from server.calling import Function
-from server.journal import token_bytes
 from server.seams import Tokenizer
+from server.token_bytes import token_bytes
 
 
 class Checked(NamedTuple):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from indexer.database import open_database, writing
-from server.journal import Journal, token_bytes
+from server.journal import Journal
 from server.records import Piece
+from server.token_bytes import token_bytes
 from tests.server.samples import SOURCE, chat_turn, plan_of, reply_to
 
 

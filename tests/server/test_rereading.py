@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from prompts.records import Message
 from server.echo_decoder import EchoTokenizer
-from server.journal import token_bytes
+from server.token_bytes import token_bytes
 from server.token_reading import Rereading, TokenReading, special_among
 from tests.server.samples import Listening
 
