@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._told: asyncio.Future[Told] | None = None
         self._asked = self._first = 0.0
         self._received: list[bytes] = []
-        self._tail = b""
+        self._head = self._tail = b""
         self._gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,23 +78,23 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._told is None or self._told.done():
             return
-        received = self._received
-        received.append(data)
+        self._received.append(data)
         if not self._first and CONTENT in self._tail + data:
             self._first = time.monotonic()
-        if len(data) < len(CONTENT):
-            data = self._tail + data
-        self._tail = data[-len(CONTENT) :]
+        self._tail = (self._tail + data[-len(CONTENT) :])[-len(CONTENT) :]
+        if len(self._head) < len(OK):
+            self._head = (self._head + data)[: len(OK)]
         # An error is not chunked: what has come says enough.
-        if self._tail.endswith(END) or not _well(received):
-            self._told.set_result(Told(self._asked, self._first, time.monotonic(), b"".join(received)))
+        if self._tail.endswith(END) or not OK.startswith(self._head):
+            self._told.set_result(Told(self._asked, self._first, time.monotonic(), b"".join(self._received)))
 
     async def ask(self, request: bytes) -> Told:
         """Raises ConnectionError when the server goes away in the middle."""
         assert self._transport is not None
         if self._transport.is_closing():
             raise ConnectionError("the server has closed the connection")
-        self._received, self._tail, self._first = [], b"", 0.0
+        self._received, self._first = [], 0.0
+        self._head = self._tail = b""
         self._told = asyncio.get_running_loop().create_future()
         self._asked = time.monotonic()
         self._transport.write(request)
@@ -105,14 +105,6 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             await self._gone.wait()
-
-
-def _well(received: Sequence[bytes]) -> bool:
-    """Whether an answer begins as a good one, as far as it has come."""
-    if len(received) > len(OK):
-        return True
-    begins = b"".join(received[: len(OK)])[: len(OK)]
-    return OK.startswith(begins)
 
 
 @asynccontextmanager
