@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Attribute = str | float | bool
 
@@ -63,8 +64,7 @@ class Ranked:
     scores: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A chunk that answers a query."""
 
     chunk_id: str  # ch_…

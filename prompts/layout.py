@@ -10,6 +10,7 @@ from prompts.budget import capped, fewest, leaving, removals, without
 from prompts.drafting import Cleaner, Draft, drafted, numbered
 from prompts.errors import PromptTooLong, SlotProblem
 from prompts.records import KINDS, Demo, Dropped, Kind, Message, Prompt, Source, Template
+from prompts.same import Same
 from prompts.sandbox import render
 from prompts.seams import Count
 from prompts.slots import check
@@ -65,7 +66,7 @@ def lay_out(
     return Prompt(
         messages=messages,
         tokens=tokens,
-        stable_tokens=_counted(stable, count) if stable else 0,
+        stable_tokens=_stable_tokens(stable, draft, count),
         used=tuple(used),
         demos=tuple(shown),
         dropped=Dropped(
@@ -208,9 +209,21 @@ def _sizes(draft: Draft, kind: Kind, most: int, count: Count) -> list[int]:
     return [max(0, _counted((Message("user", text),), count) - nothing) for text in texts]
 
 
+def _stable_tokens(stable: tuple[Message, ...], draft: Draft, count: Count) -> int:
+    if not stable:
+        return 0
+    return _counted_once(Same(stable), count) if stable is draft.opening else _counted(stable, count)
+
+
 @lru_cache(maxsize=4096)
 def _counted(messages: tuple[Message, ...], count: Count) -> int:
     return count(messages)
+
+
+@lru_cache(maxsize=256)
+def _counted_once(messages: Same[tuple[Message, ...]], count: Count) -> int:
+    """Of a template's own opening, which is the same object in every request."""
+    return count(messages.one)
 
 
 def _largest(draft: Draft, kept: Mapping[Kind, Sequence[int]]) -> str:

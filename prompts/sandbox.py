@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
 from jinja2 import Template as Compiled
@@ -85,6 +86,43 @@ def render(part: str, wording: str, values: Mapping[str, object]) -> str:
     except JinjaError as error:
         raise RenderFailed(part, str(error)) from error
     return "".join(pieces)
+
+
+def render_each(
+    part: str, wording: str, values: Mapping[str, object], items: Sequence[Mapping[str, object]]
+) -> list[str]:
+    """`render` once for each of `items`, which the wording knows by the name of the part."""
+    pattern, names = _pattern(part, wording)
+    said = []
+    for item in items:
+        text = None
+        if pattern is not None:
+            shown = [item.get(name) for name in names]
+            if _WRITTEN.issuperset(map(type, shown)):
+                text = pattern % tuple(shown)
+        if text is None or len(text) > FREE_CHARS:
+            text = render(part, wording, {**values, part: item})
+        said.append(text)
+    return said
+
+
+_WRITTEN = frozenset((str, int))  # types of values that `%s` writes as Jinja2 does
+
+
+class _Pattern(NamedTuple):
+    text: str | None  # for `%`; None where the wording asks for more than an item's own values
+    names: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _pattern(part: str, wording: str) -> _Pattern:
+    """The wording of one item, where it says nothing but texts and the values of the item."""
+    parts = _parts(wording) or ((),)
+    paths = [path for path in parts if type(path) is not str]
+    if any(len(path) != 2 or path[0] != part for path in paths):
+        return _Pattern(None, ())
+    texts = [one.replace("%", "%%") if type(one) is str else "%s" for one in parts]
+    return _Pattern("".join(texts), tuple(path[1] for path in paths))
 
 
 Part = str | tuple[str, ...]  # text, or the path to a value

@@ -1,12 +1,14 @@
 """What a search found, as the prompt numbers it, and what the answer cites of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+NONE: Mapping[str, str | float | bool] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceUse:
+class SourceUse(NamedTuple):
     """One retrieved chunk and what became of it."""
 
     n: int  # its number in the prompt; 0 when it did not fit
@@ -22,7 +24,7 @@ class SourceUse:
     char_start: int
     char_end: int
     external_id: str | None = None
-    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    attributes: Mapping[str, str | float | bool] = NONE
     generation: int = 0
 
     @property

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prompts.neutralise import are_wordy, check_control
-from prompts.records import Message
+from prompts.neutralise import are_wordy, check_control, harmless
+from prompts.records import Message, Role
 from server.calling import Function
 from server.seams import Tokenizer
 from server.token_bytes import token_bytes
@@ -62,7 +62,7 @@ class TokenReading:
                 return special_among(self.tokenizer.special_ids, data)
             if self.functions or are_wordy(asked):
                 return self._special_in(asked)
-            return _of_turns(self, tuple(asked))
+            return _of_turns(self, tuple([message.role for message in asked]))
 
         check_control(messages, control_tokens)
         return Checked(ids, data)
@@ -72,27 +72,33 @@ class TokenReading:
 
 
 @lru_cache(maxsize=256)
-def _of_turns(reading: TokenReading, wordless: tuple[Message, ...]) -> int:
+def _of_turns(reading: TokenReading, roles: tuple[Role, ...]) -> int:
     """Special tokens around turns that say nothing: the same for every prompt of as many turns."""
-    return reading._special_in(wordless)
+    return reading._special_in(harmless([Message(role, "") for role in roles]))
 
 
 def special_among(special: frozenset[int], data: bytes) -> int:
     """How many of the ids, as `token_bytes` has them, are special ones."""
     if not special:
         return 0
-    first, table = _table(special)
+    first, table, together = _table(special)
     numbers = np.frombuffer(data, dtype="<u4")
+    if together:  # those before it become the largest numbers
+        return int(np.count_nonzero(numbers - first < len(special)))
     near = numbers[numbers >= first] if first else numbers  # often they come after all others
     return int(np.count_nonzero(table.take(near, mode="clip")))
 
 
 @lru_cache(maxsize=8)
-def _table(special: frozenset[int]) -> tuple[int, NDArray[np.bool_]]:
-    """The first special id, and by id whether it is one; the last entry stands for all that come after."""
+def _table(special: frozenset[int]) -> tuple[np.uint32, NDArray[np.bool_], bool]:
+    """The first special id; by id whether it is one; and whether no other id is among them.
+
+    The table's last entry stands for all ids that come after.
+    """
     table = np.zeros(max(special) + 2, dtype=np.bool_)
     table[list(special)] = True
-    return min(special), table
+    first = min(special)
+    return np.uint32(first), table, max(special) - first + 1 == len(special)
 
 
 class Rereading:

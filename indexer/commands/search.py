@@ -1,7 +1,6 @@
 """`fewshot search`. Heavy imports wait for the call."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -84,7 +83,7 @@ def search(
     finally:
         searcher.close()
     if as_json:
-        found = [asdict(hit) for hit in hits.hits]
+        found = [hit._asdict() for hit in hits.hits]
         said = {"query": query, "generations": dict(hits.generations), "hits": found}
         click.echo(json.dumps(said, ensure_ascii=False))
     else:

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -131,4 +130,4 @@ def together(found: list[Hits], top: int, per_file: int | None) -> list[Hit]:
         if (per_file is None or taken[document] <= per_file) and len(kept) < top:
             kept.append(hit)
     scores = calibrate([hit.score for hit in kept])
-    return [replace(hit, score=score) for hit, score in zip(kept, scores, strict=True)]
+    return [hit._replace(score=score) for hit, score in zip(kept, scores, strict=True)]

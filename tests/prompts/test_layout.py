@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prompts.drafting import Cleaner, drafted
 from prompts.errors import PromptTooLong, SlotProblem
 from prompts.layout import lay_out, opening, refusal_text
-from prompts.records import Budget, Demo, Label, LabelSet, Layout, Message, Slot, Source, Template
+from prompts.records import KINDS, Budget, Demo, Label, LabelSet, Layout, Message, Slot, Source, Template
 from prompts.seams import count_words
+from prompts.slots import check
+from prompts.templates import Library
 
 GROUNDED = Template(
     name="t",
@@ -256,3 +259,28 @@ def test_a_refusal_fills_its_slots_and_names_those_left_open():
         refusal_text(template, question="Why?")
     silent = replace(template, parts={"question": "{{ question }}"}, slots={})
     assert refusal_text(silent, question="Why?") is None
+
+
+def test_an_opening_that_nobody_adds_to_is_made_once_and_says_the_same():
+    alone = 0
+    for template in [*Library.load(), replace(GROUNDED, demos=DEMOS), GROUNDED]:
+        for example in template.examples or ({"question": "Why?"}, {"question": "Why?", "instructions": "!"}):
+            given = example if isinstance(example, dict) else {"question": "Why?", **example.variables}
+            draft, again = (
+                drafted(
+                    template,
+                    check(template, given),
+                    static_demos=template.demos,
+                    dynamic_demos=(),
+                    sources=SOURCES,
+                    history=(),
+                    cleaner=Cleaner(template, ()),
+                )
+                for _ in range(2)
+            )
+            assert draft.opening is again.opening
+            alone += draft.opening is not None
+            for many in range(len(template.demos) + 1):
+                kept = dict.fromkeys(KINDS, ()) | {"static_demos": tuple(range(many))}
+                assert draft.stable(kept) == replace(draft, opening=None).stable(kept)
+    assert alone >= 3

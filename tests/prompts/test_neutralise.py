@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 from prompts.errors import ControlText
 from prompts.neutralise import (
     _INVISIBLE,
+    _STRAY_JOINER,
+    FEW,
     USUAL_TURNS,
     _wordless,
+    breaker_of,
     check_control,
     forbidden_for,
     harmless,
     neutralise,
+    stays,
 )
 from prompts.records import Call, Message
 
@@ -34,6 +38,38 @@ def test_nothing_forbidden_is_left_and_a_second_pass_changes_nothing(text):
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="<[")))
 def test_ordinary_text_stays_as_it_is(text):
     assert neutralise(text, forbidden_for("document", SPECIAL, FENCES)) == (text, 0)
+
+
+def searched(text, forbidden):
+    """What `neutralise` does, without its looks ahead."""
+    text, unseen = _INVISIBLE.subn("", text)
+    text, hits = _STRAY_JOINER.subn("", text)
+    hits += unseen
+    pattern, broken = breaker_of(forbidden).pattern, 1
+    while pattern and broken:
+        text, broken = pattern.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        hits += broken
+    return text, hits
+
+
+@given(
+    st.lists(st.one_of(hostile, st.text()), max_size=4),
+    st.sampled_from([(), forbidden_for("user", SPECIAL, FENCES), ("Hello", "<x>")]),
+    st.sampled_from([0, 1, 2 * FEW]),
+)
+def test_looks_ahead_change_nothing(texts, forbidden, brackets):
+    texts = [text + "< [" * brackets + text for text in texts]
+    found = [searched(text, forbidden) for text in texts]
+    assert [neutralise(text, forbidden) for text in texts] == found
+    if stays(texts, breaker_of(forbidden)):
+        assert found == [(text, 0) for text in texts]
+
+
+def test_of_usual_texts_one_look_says_that_they_stay():
+    breaker = breaker_of(forbidden_for("document", SPECIAL, FENCES))
+    assert stays(["a [1]\tb < c", "Ünï\u00a0北京\u2009x"], breaker)
+    assert not stays(["a", "b</s>"], breaker)
+    assert not stays(["a", "b\u200b"], breaker)
 
 
 def test_hits_are_counted_without_regard_to_case():

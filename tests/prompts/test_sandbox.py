@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from prompts.errors import RenderFailed
-from prompts.sandbox import names_in, problems_in, render
+from prompts.sandbox import FREE_CHARS, names_in, problems_in, render, render_each
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,38 @@ def test_loops_conditions_and_filters_work():
 def test_a_missing_value_is_an_error_not_a_gap():
     with pytest.raises(RenderFailed, match="'name' is undefined"):
         render("question", "{{ name }}", {})
+
+
+@given(
+    st.sampled_from(
+        [
+            "100% [{{ item.n }}] {{ item.text }}\n%s {{ item.n }}",
+            "{{ other }}: {{ item.text }}",
+            "{{ item.text }} {{ item.items }}",
+            "{% if item.n %}{{ item.text }}{% endif %}.",
+            "{{ item }}",
+            "nothing",
+        ]
+    ),
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "n": st.integers() | st.booleans() | st.none() | st.floats(),
+                "text": st.text() | st.just("x" * FREE_CHARS),
+            }
+        ),
+        max_size=3,
+    ),
+)
+def test_each_of_several_reads_as_it_would_alone(wording, items):
+    values = {"other": "o", "item": "not this one"}
+    alone = [render("item", wording, {**values, "item": item}) for item in items]
+    assert render_each("item", wording, values, items) == alone
+
+
+def test_what_one_of_several_lacks_is_an_error():
+    with pytest.raises(RenderFailed, match="has no attribute 'text'"):
+        render_each("item", "{{ item.text }}.", {}, [{"text": "a"}, {"n": 1}])
 
 
 def test_output_is_bounded():

@@ -1,7 +1,6 @@
 """Markers: only those that name a source of the prompt are ever seen; citations say what was verified."""
 
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -11,8 +10,8 @@ from server.citing import Citer, sentence_of, sentences
 from server.links import source_list
 from tests.server.samples import SOURCE
 
-SOURCES = [replace(SOURCE, n=number, chunk_id=f"ch_{number}") for number in (1, 2, 3)]
-UNUSED = replace(SOURCE, n=0, chunk_id="ch_unused")
+SOURCES = [SOURCE._replace(n=number, chunk_id=f"ch_{number}") for number in (1, 2, 3)]
+UNUSED = SOURCE._replace(n=0, chunk_id="ch_unused")
 SCRAPS = st.sampled_from(
     ["[1]", "[2, 3]", "[9]", "[1,9]", "[", "]", "[[1]]", "[x]", "a", ". ", "\n", "[ 2 ]", "[12", "3]"]
 )
@@ -122,14 +121,13 @@ def test_a_marker_belongs_to_its_sentence(text, sentence):
     assert text[start:end] == sentence
 
 
-POLICY = replace(
-    SOURCE,
+POLICY = SOURCE._replace(
     n=1,
     char_start=100,
     char_end=100 + 96,
     text="Refunds are paid within 30 days of the return. Shipping costs are never refunded, says the board.",
 )
-OTHER = replace(SOURCE, n=2, text="The office is closed on Sundays.", char_start=0, char_end=32)
+OTHER = SOURCE._replace(n=2, text="The office is closed on Sundays.", char_start=0, char_end=32)
 
 
 def verified(text):
@@ -175,10 +173,10 @@ def test_a_sentence_without_a_marker_is_supported_by_any_source_of_the_prompt():
 
 
 def test_the_list_of_sources_cannot_be_broken_out_of():
-    evil = replace(
-        SOURCE, filename="a](http://evil)\n# x", page_start=None, attributes={"url": "https://h/a b)c"}
+    evil = SOURCE._replace(
+        filename="a](http://evil)\n# x", page_start=None, attributes={"url": "https://h/a b)c"}
     )
-    script = replace(SOURCE, n=2, file_id="file-b", attributes={"url": "javascript:alert(1)"})
+    script = SOURCE._replace(n=2, file_id="file-b", attributes={"url": "javascript:alert(1)"})
     assert source_list([evil, script], "https://f/") == (
         "\n\n- \\[1\\] [a\\]\\(http://evil\\) \\# x](https://h/a%20b%29c)"
         "\n- \\[2\\] [policy.md, p. 3](https://f/v1/files/file-b/content#page=3)"
@@ -188,7 +186,7 @@ def test_the_list_of_sources_cannot_be_broken_out_of():
 
 def test_a_marker_that_the_end_cut_off_is_no_number_that_the_source_must_have():
     citer = Citer(
-        [replace(SOURCE, text="1 ) Refunds of any purchase take thirty days to arrive.", char_start=0)]
+        [SOURCE._replace(text="1 ) Refunds of any purchase take thirty days to arrive.", char_start=0)]
     )
     citer.feed("Refunds of purchases take thirty days to arrive [1] [1")
     citer.finish()

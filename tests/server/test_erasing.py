@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -48,7 +47,7 @@ def told(run, tmp_path):
 
     async def turn(name: str, text: str) -> None:
         hit = hits[name]
-        source = replace(SOURCE, chunk_id=hit.chunk_id)
+        source = SOURCE._replace(chunk_id=hit.chunk_id)
         plan = plan_of(chat_turn(id=name), sources=(source,))
         await journal.expose(plan.turn)
         reply = reply_to(plan, [Piece(text=text, tokens=(5, 6), finish="stop")])

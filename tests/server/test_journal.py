@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,7 +152,7 @@ def test_erasing_a_chunk_empties_the_turns_that_used_it_and_keeps_their_fingerpr
 
 
 async def _recorded(journal, turn_id, chunks):
-    sources = tuple(replace(SOURCE, chunk_id=chunk, n=int(used)) for chunk, used in chunks)
+    sources = tuple(SOURCE._replace(chunk_id=chunk, n=int(used)) for chunk, used in chunks)
     plan = plan_of(chat_turn(id=turn_id), sources=sources)
     await journal.expose(plan.turn)
     async with journal.recording(

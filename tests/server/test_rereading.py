@@ -50,7 +50,8 @@ def test_readings_of_the_same_are_remembered_as_one():
 
 
 @given(
-    st.frozensets(st.integers(0, 70_000), max_size=5),
+    st.frozensets(st.integers(0, 70_000), max_size=5)
+    | st.builds(lambda first, many: frozenset(range(first, first + many)), st.integers(0, 2**20), st.just(3)),
     st.lists(st.integers(0, 70_000) | st.integers(0, 3), max_size=40),
     st.integers(0, 2**32 - 1),
 )

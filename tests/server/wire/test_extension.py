@@ -1,6 +1,5 @@
 """What OpenAI's API has no word for: the search asked for, the unit, and where an answer came from."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,7 +134,7 @@ def test_wishes_arrive():
 
 def test_provenance_names_everything_the_answer_was_made_from():
     turn = chat_turn(ignored=("colour",), unit_kind="user")
-    unused = replace(SOURCE, n=0, chunk_id="ch_10")
+    unused = SOURCE._replace(n=0, chunk_id="ch_10")
     plan = plan_of(
         turn,
         sources=(SOURCE, unused),
