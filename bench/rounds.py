@@ -4,7 +4,11 @@ A round measures every arm twice, there and back: A B B A, the next one B A A B.
 all arms alike, and the two samples of one arm tell how much the machine alone makes of nothing.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +18,9 @@ RESAMPLES = 4000
 SEED = 11
 
 Sample = Callable[[], Awaitable[float]]
+
+LEAST_ROUNDS = 2  # fewer tell nothing of their spread
+_ends: ContextVar[float] = ContextVar("ends", default=math.inf)  # time.monotonic()
 
 
 class Interval(NamedTuple):
@@ -48,12 +55,29 @@ def order(arms: Sequence[str], number: int) -> list[str]:
     return there + there[::-1]
 
 
+@contextmanager
+def ending_after(seconds: float) -> Iterator[None]:
+    """Within, no round is begun that would, lasting as long as the one before, end later than in `seconds`.
+
+    For a machine that is held for a time: what is cut off from without loses all it had measured.
+    """
+    token = _ends.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends.reset(token)
+
+
 async def interleave(
     arms: Mapping[str, Sample], count: int, say: Callable[[str], object] = lambda _: None
 ) -> dict[str, list[Pair]]:
-    """`count` rounds over the arms; each sample is one positive number."""
+    """`count` rounds over the arms; each sample is one positive number.
+
+    Fewer, but LEAST_ROUNDS at least, where time is up before (`ending_after`): look how many there are.
+    """
     rounds: dict[str, list[Pair]] = {name: [] for name in arms}
     for number in range(count):
+        began = time.monotonic()
         samples: dict[str, list[float]] = {name: [] for name in arms}
         for name in order(list(arms), number):
             samples[name].append(await arms[name]())
@@ -61,7 +85,17 @@ async def interleave(
             rounds[name].append(Pair(*pair))
         said = ", ".join(f"{name} {pair[-1].mean:.4g}" for name, pair in rounds.items())
         say(f"round {number + 1} of {count}: {said}")
+        now = time.monotonic()
+        if LEAST_ROUNDS <= number + 1 < count and now + (now - began) > _ends.get():
+            say(f"time is up: {number + 1} rounds instead of {count}")
+            break
     return rounds
+
+
+def how_many(rounds: Rounds) -> str:
+    """How many there were, in words."""
+    count = len(next(iter(rounds.values())))
+    return f"{count} round{'' if count == 1 else 's'}"
 
 
 def ratio(rounds: Rounds, over: str, under: str) -> Interval:

@@ -26,7 +26,7 @@ from bench.library import STORE, fill, questions
 from bench.machine import Watch, on_gpu_machine
 from bench.rag_requests import TOP, grounded
 from bench.records import Bar, Check, Curve, Plot, Result
-from bench.rounds import Interval, Sample, estimate, floor, interleave, level
+from bench.rounds import Interval, Sample, estimate, floor, how_many, interleave, level
 from indexer.catalogue import Catalogue
 from indexer.embedding import open_embedder
 from indexer.keywords import match
@@ -185,7 +185,7 @@ async def measure_on(
             f"W2: {effort.passages:,} passages, {TOP} of about 140 tokens found, 600 fixed ones, a question "
             f"of 30; prompts of {np.median(arms.prompt_tokens or [0]):.0f} tokens; {profile.name} "
             f"({profile.dtype}) on {profile.engine} {profile.engine_version}, {profile.device}; one request "
-            f"at a time, {effort.rounds} rounds; journal and metrics on, auth off"
+            f"at a time, {how_many(rounds)}; journal and metrics on, auth off"
         ),
         bars=bars,
         ratio=bars[0].measured,

@@ -25,7 +25,7 @@ from bench.host import Host, host
 from bench.machine import Watch, on_gpu_machine
 from bench.processor import seconds
 from bench.records import Bar, Curve, Plot, Result
-from bench.rounds import Interval, Rounds, Sample, estimate, floor, interleave, level, noise, ratio
+from bench.rounds import Interval, Rounds, Sample, estimate, floor, how_many, interleave, level, noise, ratio
 from server.settings import Settings, load_settings
 
 PROMPT_TOKENS = 256  # W1
@@ -157,7 +157,7 @@ async def measure_on(engine: Host, effort: Effort, watch: Watch, say: Callable[[
         workload=(
             f"W1: {PROMPT_TOKENS} tokens in, {effort.tokens} out, {profile.name} ({profile.dtype}) on "
             f"{profile.engine} {profile.engine_version}; "
-            f"{effort.rounds} rounds; journal and metrics on, auth off"
+            f"{how_many(rounds)}; journal and metrics on, auth off"
         ),
         bars=bars,
         ratio=ratios[0],

@@ -8,6 +8,7 @@ Each goal's JSON, table and plot are written as soon as it is measured; one that
 """
 
 import asyncio
+import math
 import tempfile
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from bench.machine import Watch, refuse_when_busy
 from bench.rag_requests import TOP
 from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
+from bench.rounds import ending_after
 from indexer.embedding import open_embedder
 from indexer.machine import cores
 from indexer.seams import Embedder
@@ -62,6 +64,11 @@ TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
     help="Keeps the store that rag_tax and goodput search, or has it already.",
 )
 @click.option("--passages", type=click.IntRange(TOP), help="Of that store; 100,000 else.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="No round is begun, from now on, that would end later; each goal has two at least.",
+)
 @click.option("--settle", "patience", default=0.0, help="Seconds to wait for a quiet machine.")
 def command(
     quick: bool,
@@ -77,6 +84,7 @@ def command(
     lora_streams: int,
     library: Path | None,
     passages: int | None,
+    minutes: float | None,
     patience: float,
 ) -> None:
     """G1, G2, G4, G5, G6 and G13 on a card, engines of a real size started once."""
@@ -88,7 +96,10 @@ def command(
     wanted = goals.split(",")
     if unknown := set(wanted) - set(GOALS):
         raise click.UsageError(f"no goal {', '.join(sorted(unknown))}; there are {', '.join(GOALS)}")
-    with tempfile.TemporaryDirectory(prefix="fewshot-bench-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="fewshot-bench-") as scratch,
+        ending_after(60 * minutes if minutes else math.inf),
+    ):
         folder = _model(shape, tokenizer, models or Path(scratch))
         say(f"{shape}: {folder}")
         searched, searching = library or Path(scratch, "library"), _searching(quick, passages)

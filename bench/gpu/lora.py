@@ -22,7 +22,7 @@ from bench.desk import Desk
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
 from bench.records import Bar, Check, Result, by_round
-from bench.rounds import Interval, floor, interleave, level, noise, ratio
+from bench.rounds import Interval, floor, how_many, interleave, level, noise, ratio
 from server.adapters.base_model import read_base
 
 PROMPT_TOKENS = 256  # W1
@@ -150,7 +150,7 @@ async def measure(
         workload=(
             f"W1 in a closed loop: {PROMPT_TOKENS} tokens in, {effort.tokens} out, {effort.streams} streams, "
             f"{ACTIVE} LoRA of rank {RANK} on every linear layer, shape {shape} ({profile.dtype}) on "
-            f"{profile.engine} {profile.engine_version}, {profile.device}; {effort.rounds} rounds"
+            f"{profile.engine} {profile.engine_version}, {profile.device}; {how_many(rounds)}"
         ),
         bars=[
             bar("tokens a second, 8 LoRA ÷ base, same engine", ratio(rounds, BUSY, IDLE), 0.85, 0.95),

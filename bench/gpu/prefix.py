@@ -18,7 +18,7 @@ from bench.crowd import Answer, Crowd
 from bench.host import Host
 from bench.machine import Watch, on_gpu_machine
 from bench.records import Bar, Check, Curve, Plot, Result
-from bench.rounds import Interval, estimate, floor, interleave, level, noise, ratio
+from bench.rounds import Interval, estimate, floor, how_many, interleave, level, noise, ratio
 from bench.workloads import WORDS
 from prompts.records import Message
 
@@ -182,7 +182,7 @@ async def measure(
         workload=(
             f"W2s: about {effort.fixed} fixed tokens, {effort.passages} of passages, {QUESTION_WORDS} of a "
             f"question, {effort.tokens} out; shape {shape} ({profile.dtype}) on "
-            f"{profile.engine} {profile.engine_version}, {profile.device}; {effort.rounds} rounds of "
+            f"{profile.engine} {profile.engine_version}, {profile.device}; {how_many(rounds)} of "
             f"{effort.requests} requests"
         ),
         bars=bars,

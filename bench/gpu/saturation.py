@@ -17,7 +17,7 @@ from bench.machine import Watch, on_gpu_machine
 from bench.plateau import lengths, rate
 from bench.processor import seconds
 from bench.records import Bar, Result, by_round
-from bench.rounds import estimate, floor, interleave, level, noise, ratio
+from bench.rounds import estimate, floor, how_many, interleave, level, noise, ratio
 
 PROMPT_TOKENS = 48  # W3 has 32, of which a chat template leaves too few words for prompts of their own
 BARS = {"8b": (0.97, 0.99), "1b": (0.85, 0.95)}  # of the shape: must, moon
@@ -40,8 +40,8 @@ class Effort:
 
 
 QUICK = Effort(rounds=2, tokens=64, streams=32, waves=3)
-FULL = Effort(rounds=3, tokens=512, streams=256, waves=4)  # a minute and more of plateau each arm
-FULL_1B = Effort(rounds=3, tokens=512, streams=512, waves=4)
+FULL = Effort(rounds=5, tokens=512, streams=256, waves=3)  # a minute and more of plateau each arm
+FULL_1B = Effort(rounds=5, tokens=512, streams=512, waves=3)
 
 
 class Arms:
@@ -128,7 +128,7 @@ async def measure(
         workload=(
             f"W3: {PROMPT_TOKENS} tokens in, {effort.tokens} out, {effort.streams} streams, shape {shape} "
             f"({profile.dtype}) on {profile.engine} {profile.engine_version}, {profile.device}; "
-            f"{effort.rounds} rounds; journal and metrics on, auth off"
+            f"{how_many(rounds)}; journal and metrics on, auth off"
         ),
         bars=[
             Bar(

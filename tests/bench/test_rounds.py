@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.rounds import Interval, Pair, difference, estimate, floor, interleave, level, noise, order, ratio
+from bench.rounds import (
+    Interval,
+    Pair,
+    difference,
+    ending_after,
+    estimate,
+    floor,
+    how_many,
+    interleave,
+    level,
+    noise,
+    order,
+    ratio,
+)
 
 
 def machine(costs: dict[str, float], *, noise: float = 0.05, drift: float = 0.0, seed: int = 1):
@@ -91,3 +104,23 @@ def test_a_difference_is_paired_whatever_the_rounds_have_in_common(rounds):
     assert min(extra) - 1e-9 <= found.low <= found.value + 1e-9
     assert found.value - 1e-9 <= found.high <= max(extra) + 1e-9
     assert difference({"A": under, "B": over}, "A", "B").value == pytest.approx(-found.value, abs=1e-9)
+
+
+def test_time_that_is_up_ends_the_rounds_but_leaves_two():
+    """Counted on a clock that the arms themselves take: a round of two arms is four samples."""
+
+    async def sample() -> float:
+        await asyncio.sleep(0.005)
+        return 1.0
+
+    said: list[str] = []
+
+    async def rounds(seconds: float):
+        with ending_after(seconds):
+            return await interleave({"A": sample, "B": sample}, 3, said.append)
+
+    few = asyncio.run(rounds(0.001))
+    assert how_many(few) == "2 rounds"
+    assert said[-1] == "time is up: 2 rounds instead of 3"
+    assert len(asyncio.run(rounds(600.0))["A"]) == 3
+    assert len(run({"A": sample, "B": sample}, count=3)["A"]) == 3  # outside, there is no end
