@@ -45,9 +45,10 @@ def candidates(
         found = passages(engine, [row for row, _ in some], numbers)
         lost += [row for row, _ in some if row not in found]
         for row, evidence in some:
-            if row in found and found[row].place not in seen:
-                seen.add(found[row].place)
-                yield Candidate(row, found[row], evidence)
+            passage = found.get(row)
+            if passage is not None and (place := passage.place) not in seen:
+                seen.add(place)
+                yield Candidate(row, passage, evidence)
 
 
 def reranked(reranker: Reranker, query: str, pool: Sequence[Candidate]) -> list[Candidate]:
@@ -75,13 +76,13 @@ def unlike(
     return [passing[at] for at in order]
 
 
-def capped(found: Iterable[Candidate], per_file: int | None) -> Iterator[Candidate]:
+def capped(found: Iterable[Candidate], per_file: int) -> Iterator[Candidate]:
     """At most so many of one document."""
     taken: Counter[int] = Counter()
     for one in found:
         document = one.passage.row.document_id
         taken[document] += 1
-        if per_file is None or taken[document] <= per_file:
+        if taken[document] <= per_file:
             yield one
 
 

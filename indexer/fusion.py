@@ -10,6 +10,7 @@ Score: the probability of relevance fitted on 14 judged collections, made to fol
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import ge
 from typing import NamedTuple
 
 import numpy as np
@@ -106,6 +107,19 @@ def fuse(
     return list(zip(rows[order].tolist(), _logistics(evidence[order]), strict=True))
 
 
+def certain(ranked: Sequence[tuple[int, float]], asked: int) -> Sequence[tuple[int, float]]:
+    """Of the best `asked`, those that come first however many are asked for.
+
+    Equals of the last one may be missing: which of them were taken is chance.
+    """
+    if len(ranked) < asked:
+        return ranked
+    last, many = ranked[-1][1], len(ranked)
+    while many and ranked[many - 1][1] == last:
+        many -= 1
+    return ranked[:many]
+
+
 def standing(best: float, background: Background) -> float:
     """Trust in a leg, 0..1, by how far its best stands out from what chance would give.
 
@@ -123,14 +137,16 @@ def calibrate(evidence: Sequence[float]) -> list[float]:
 
     Isotonic regression (pool adjacent violators) and then a step between equals.
     """
-    blocks: list[tuple[float, int]] = []  # mean, size
-    for value in evidence:
-        mean, size = min(1.0, max(0.0, value)), 1
-        while blocks and blocks[-1][0] < mean:
-            before, many = blocks.pop()
-            mean, size = (before * many + mean * size) / (many + size), many + size
-        blocks.append((mean, size))
-    smooth = [mean for mean, size in blocks for _ in range(size)]
+    smooth = [min(1.0, max(0.0, value)) for value in evidence]
+    if not all(map(ge, smooth, smooth[1:])):
+        blocks: list[tuple[float, int]] = []  # mean, size
+        for mean in smooth:
+            size = 1
+            while blocks and blocks[-1][0] < mean:
+                before, many = blocks.pop()
+                mean, size = (before * many + mean * size) / (many + size), many + size
+            blocks.append((mean, size))
+        smooth = [mean for mean, size in blocks for _ in range(size)]
     units = round(1 / _STEP)
     scores: list[int] = []
     for at, value in enumerate(smooth):
@@ -155,5 +171,6 @@ def merged(answers: Sequence[Sequence[tuple[int, float]]]) -> Sequence[tuple[int
 
 
 def _logistics(values: NDArray[np.float64]) -> list[float]:
-    chances: list[float] = (1.0 / (1.0 + np.exp(-np.clip(values, -40.0, 40.0)))).tolist()
+    within = np.minimum(np.maximum(values, -40.0), 40.0)  # `np.clip` takes as long as all the rest
+    chances: list[float] = (1.0 / (1.0 + np.exp(-within))).tolist()
     return chances

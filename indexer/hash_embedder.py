@@ -5,9 +5,10 @@ that share words are near; meaning is beyond it.
 """
 
 import hashlib
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from indexer.seams import Vectors
 from indexer.words import CJK, words
 
 _TOKENS = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
+
+
+EXACT = 2**24  # whole numbers below it are the same in 32 bits
+
+
+def _squares(values: Iterable[float]) -> float:
+    return sum([value * value for value in values])
 
 
 class HashEmbedder:
@@ -45,10 +53,17 @@ class HashEmbedder:
                 at = digest % self.dimension
                 total = sums.get(at, 0.0) + (weight if digest >> 63 else -weight)
                 sums[at] = total if total.is_integer() else float(np.float32(total))
-            row[list(sums)] = list(sums.values())
             if not any(sums.values()):  # no words, or they cancelled: still a unit vector
-                row[0] = 1.0
-        return np.asarray(rows / np.sqrt(np.add.reduce(rows * rows, axis=1, keepdims=True)), dtype=np.float32)
+                sums = {0: 1.0}
+            if all(map(float.is_integer, sums.values())) and (squares := _squares(sums.values())) < EXACT:
+                # Numbers of 32 bits in the end, whichever way: 64 bits round once more, and to the same.
+                length = float(np.float32(math.sqrt(squares)))
+                for at, value in sums.items():
+                    row[at] = value / length
+            else:
+                row[list(sums)] = list(sums.values())
+                row /= np.sqrt(np.add.reduce(row * row))
+        return rows
 
     def query(self, text: str) -> Vectors:
         """One unit vector, shape (dimension,)."""

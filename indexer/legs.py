@@ -1,8 +1,7 @@
 """How long the legs of a search took, told to whoever wants to know."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal
 
 Leg = Literal["embed", "vector", "keyword", "fuse", "rerank"]
@@ -13,11 +12,16 @@ def untold(leg: Leg, seconds: float) -> None:
     """Nobody wants to know."""
 
 
-@contextmanager
-def timed(tell: Told, leg: Leg) -> Iterator[None]:
+class timed:
     """Tell how long this took, also when it failed."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        tell(leg, time.perf_counter() - began)
+
+    __slots__ = ("_began", "_leg", "_tell")
+
+    def __init__(self, tell: Told, leg: Leg) -> None:
+        self._tell, self._leg = tell, leg
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._tell(self._leg, time.perf_counter() - self._began)

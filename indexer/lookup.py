@@ -140,7 +140,7 @@ def stores(catalogue: Catalogue, names: Sequence[str], tenant: str | None = None
     """
     known: dict[str, Store] = {}
     alive: list[tuple[Store, _Known]] = []
-    for row in _STORES.rows(catalogue.engine, names=names):
+    for row in _STORES.rows(catalogue.engine, asker=tenant or "", names=names):
         store, more = Store(*row[: len(_STORE)]), _Known._make(row[len(_STORE) :])
         if tenant is None or more.tenant in (None, tenant):
             known[store.name] = known[store.id] = store

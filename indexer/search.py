@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from indexer.catalogue import Catalogue
 from indexer.embedders import Embedders
 from indexer.errors import RerankerMissing
 from indexer.filters import Filter
+from indexer.groups import Group, few_will_do, together
 from indexer.legs import Told, timed, untold
 from indexer.records import Hit, Hits, Store
-from indexer.seams import Embedder, Ids, Reranker, Vectors
+from indexer.seams import Embedder, Reranker, Vectors
 from indexer.snapshots import Snapshot, Snapshots, background
 from indexer.vectors.card import Card
 from indexer.wording import Wording, read_ahead
@@ -40,17 +41,13 @@ class Refinement:
     diversity: float | None = None  # 0..1; the share that being unlike the hits before has in the order
     rerank: bool = False  # read the best candidates again with the reranker
 
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the first hits are the first candidates."""
+        return not self.rerank and self.diversity is None and self.per_file is None
+
 
 PLAIN = Refinement()
-
-
-class _Group(NamedTuple):
-    """Snapshots whose vectors are of one model; of none when only words are looked for."""
-
-    embedder: Embedder | None
-    snapshots: Sequence[Snapshot]
-    hidden: Ids
-    allowed: Ids | None
 
 
 class Searcher:
@@ -150,14 +147,21 @@ class Searcher:
         asked = [at for at, query in enumerate(queries) if top > 0 and query.strip()]
         texts = [queries[at] for at in asked]
         rows = given[asked] if given is not None and len(groups) == 1 else None
-        ranked = [
-            self._rank(texts, group, max(DEPTH, 4 * top), mode, rows, refine.weights) for group in groups
-        ]
         found = [Hits((), numbers)] * len(queries)
-        for at, *answers in zip(asked, *ranked, strict=True):
-            found[at] = Hits(
-                self._hits(queries[at], fusion.merged(answers), held, top, refine, lost), numbers
-            )
+        few, deep = 4 * top, max(DEPTH, 4 * top)
+        shallow = few < deep and mode == "dense" and refine.keeps_order and few_will_do(groups)
+        for depth in (few, deep) if shallow else (deep,):
+            ranked = [self._rank(texts, group, depth, mode, rows, refine.weights) for group in groups]
+            enough = True
+            for at, *answers in zip(asked, *ranked, strict=True):
+                best = fusion.merged(answers)
+                if depth < deep:
+                    best = fusion.certain(best, depth)
+                hits, full = self._hits(queries[at], best, held, top, refine, lost)
+                enough = enough and (full or depth == deep or len(answers[0]) < depth)
+                found[at] = Hits(hits, numbers)
+            if enough:
+                break
         return found, held
 
     def check(self) -> None:
@@ -176,7 +180,7 @@ class Searcher:
 
     def _groups(
         self, held: Sequence[Snapshot], known: Mapping[str, Store], mode: Mode, wanted: Filter | None
-    ) -> list[_Group]:
+    ) -> list[Group]:
         columns = {} if wanted is None else {one.store_id: self._snapshots.attributes(one) for one in held}
         if wanted is not None:
             check_kinds(wanted, columns.values())
@@ -191,14 +195,14 @@ class Searcher:
                 embedder = self._embedders.of(first.embedder, digest, known[first.store_id].name)
             allowed = None
             if wanted is not None:
-                allowed = _together([columns[one.store_id].allowed(wanted) for one in some])
-            groups.append(_Group(embedder, some, _together([one.hidden for one in some]), allowed))
+                allowed = together([columns[one.store_id].allowed(wanted) for one in some])
+            groups.append(Group(embedder, some, together([one.hidden for one in some]), allowed))
         return groups
 
     def _rank(
         self,
         queries: Sequence[str],
-        group: _Group,
+        group: Group,
         depth: int,
         mode: Mode,
         given: Vectors | None,
@@ -225,7 +229,8 @@ class Searcher:
         if group.embedder is not None and queries:
             if given is None:
                 with timed(self._tell, "embed"):
-                    given = np.stack([self._embedders.query(group.embedder, query) for query in queries])
+                    asked = [self._embedders.query(group.embedder, query) for query in queries]
+                    given = np.stack(asked) if len(asked) > 1 else asked[0][None, :]
             with timed(self._tell, "vector"):
                 near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
             dense = [fusion.Dense(one) for one in near]
@@ -255,8 +260,8 @@ class Searcher:
         top: int,
         refine: Refinement,
         lost: list[int],
-    ) -> tuple[Hit, ...]:
-        """The best `top` as the refinement wants them."""
+    ) -> tuple[tuple[Hit, ...], bool]:
+        """The best `top` as the refinement wants them; whether there were so many before its threshold."""
         numbers = {snapshot.store_id: snapshot.number for snapshot in held}
         found = candidates(self._catalogue.engine, ranked, numbers, top, lost)
         if refine.rerank or refine.diversity is not None:
@@ -267,10 +272,13 @@ class Searcher:
             if refine.diversity is not None:
                 pool = unlike(pool, held, refine.diversity, refine.threshold)
             found = chain(pool, found)
-        kept = list(islice(capped(found, refine.per_file), top))
+        if refine.per_file is not None:
+            found = capped(found, refine.per_file)
+        kept = list(islice(found, top))
         scores = fusion.calibrate([candidate.evidence for candidate in kept])
         pairs = zip(kept, scores, strict=True)
-        return tuple(as_hit(one.passage, score) for one, score in pairs if score >= refine.threshold)
+        hits = tuple([as_hit(one.passage, score) for one, score in pairs if score >= refine.threshold])
+        return hits, len(kept) == top
 
 
 def _leaning(mode: Mode, weights: tuple[float, float] | None) -> Mode:
@@ -278,7 +286,3 @@ def _leaning(mode: Mode, weights: tuple[float, float] | None) -> Mode:
     if mode != "hybrid" or weights is None or all(weights):
         return mode
     return "dense" if weights[0] else "keyword"
-
-
-def _together(ids: Sequence[Ids]) -> Ids:
-    return ids[0] if len(ids) == 1 else np.sort(np.concatenate([vectors.NONE, *ids]))

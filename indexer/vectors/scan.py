@@ -42,6 +42,8 @@ def scan(rows: Rows, queries: Vectors, top: int, chosen: Chosen = None) -> Best:
         return _picked(rows, queries, top, np.asarray(chosen, dtype=np.int64))
     if len(queries) < APART:
         one = _one_half if rows.dtype == np.float16 else _one
+        if len(queries) == 1:
+            return one(rows, queries, top, chosen)
         found = [one(rows, query[None, :], top, chosen) for query in queries]
         return Best(np.concatenate([best.scores for best in found]),
                     np.concatenate([best.positions for best in found]))  # fmt: skip
@@ -83,7 +85,7 @@ def _empty(queries: int, top: int) -> Best:
 
 
 def _product(rows: Vectors, queries: Vectors, top: int, selector: Any = None) -> Best:
-    best = _empty(len(queries), top)
+    best = Best(np.empty((len(queries), top), np.float32), np.empty((len(queries), top), np.int64))
     _faiss.knn_inner_product(
         _faiss.swig_ptr(queries),
         _faiss.swig_ptr(rows),

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from operator import gt
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -167,6 +168,8 @@ def _scan(rows: Rows, chosen: Chosen, queries: Vectors, top: int) -> Best:
 def _named(positions: Ids, parts: Sequence[Ids]) -> Ids:
     """The ids at positions that count on from each of `parts` to the next; -1 where there is none."""
     if len(parts) == 1:
+        if len(positions) == 1 and positions[0, -1] >= 0:  # the last one is missing before any other is
+            return parts[0][positions]
         return np.where(positions < 0, -1, parts[0][positions])
     named, start = np.full(positions.shape, -1, dtype=np.int64), 0
     for ids in parts:
@@ -177,9 +180,11 @@ def _named(positions: Ids, parts: Sequence[Ids]) -> Ids:
 
 
 def _ranked(scores: Vectors, ids: Ids, top: int) -> Ranked:
-    if ids.min(initial=0) < 0:
-        found = ids >= 0
-        scores, ids = scores[found], ids[found]
+    rows, marks = ids.tolist(), scores.tolist()
+    if all(map(gt, marks, marks[1:])) and not (rows and rows[-1] < 0):  # in order, and enough of them
+        return Ranked(tuple(rows[:top]), tuple(marks[:top]))
+    found = ids >= 0
+    scores, ids = scores[found], ids[found]
     order = np.lexsort((ids, -scores))[:top]
     return Ranked(tuple(ids[order].tolist()), tuple(scores[order].tolist()))
 

@@ -188,6 +188,36 @@ def test_children_of_one_parent_are_one_hit_that_reads_as_the_parent(catalogue, 
     assert len(searcher.search("ducks tin", ["docs"], mode="dense").hits) == 2
 
 
+@pytest.fixture(scope="module")
+def repeating(tmp_path_factory):
+    """90 rows whose words are chunks of their own, most of them equal, and are read as their row."""
+
+    def words_of(document, _):
+        text, chunks, at = document.text, [], 0
+        for word in text.split(" "):
+            chunks.append(Chunk(word, at, at + len(word), None, None, parent=(0, len(text))))
+            at += len(word) + 1
+        return tuple(chunks)
+
+    folder, chance = tmp_path_factory.mktemp("repeating"), np.random.default_rng(5)
+    texts = [" ".join(chance.choice(WORDS[:6], size=1 + n % 40)) for n in range(90)]
+    write_rows(folder / "rows.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(texts)])
+    embedder = HashEmbedder(dimension=48)
+    searcher = Searcher(folder / "data", embedder)
+    ingest(searcher._catalogue, "docs", [folder / "rows.jsonl"], embedder, _read, words_of, Watching())
+    yield searcher
+    searcher.close()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from(WORDS[:8]), min_size=1, max_size=4).map(" ".join), st.integers(1, 60))
+def test_few_candidates_give_the_hits_that_many_give(repeating, question, top):
+    deep = Refinement(per_file=10**9)  # caps nothing, and is looked for among all candidates
+    found = repeating.search(question, ["docs"], top=top, mode="dense")
+    assert found == repeating.search(question, ["docs"], top=top, mode="dense", refine=deep)
+    assert found.hits
+
+
 def test_a_parent_tells_the_pages_it_spans(catalogue, folder, embedder, searcher):
     from indexer.records import Document, Reading, Section
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from indexer.database import open_database, writing
 from indexer.errors import StoreDamaged
 from indexer.lookup import _PASSAGES, _STORES, _WORDINGS
-from indexer.statements import _IDLE, KEPT, OneOf, Statement
+from indexer.statements import _IDLE, KEPT, REMEMBERED, OneOf, Statement
 
 TABLE = sa.Table(
     "things",
@@ -87,6 +87,33 @@ def test_bytes_that_are_no_text_are_damage(engine):
         Statement(SOME.where(OneOf(TABLE.c.id, "ids"))).rows(engine, ids=[1])
 
 
+def test_what_an_asker_read_is_read_again_when_anybody_has_written(tmp_path):
+    engine, other = (open_database(tmp_path / "things.db") for _ in range(2))
+    TABLE.metadata.create_all(engine)
+    statement = Statement(SOME.where(OneOf(TABLE.c.id, "ids")))
+
+    def texts(asker="me", ids=(1, 2)):
+        return [row[1] for row in statement.rows(engine, asker=asker, ids=list(ids))]
+
+    assert texts() == []
+    for turn, writer in enumerate((engine, other, engine)):
+        with writing(writer) as connection:
+            connection.execute(TABLE.insert(), [{"id": turn, "text": str(turn)}])
+        expected = [str(at) for at in (1, 2) if at <= turn]
+        assert texts() == texts() == texts("another") == expected
+        assert texts(ids=[0]) == ["0"]
+    first = statement.rows(engine, asker="me", ids=[1])
+    assert statement.rows(engine, asker="me", ids=[1]) is first
+    assert statement.rows(engine, asker="another", ids=[1]) is not first  # whose time tells nothing of mine
+    assert statement.rows(engine, ids=[1]) is not first
+    for at in range(2 * REMEMBERED):
+        texts(ids=[at])
+    (reader,) = _IDLE.of(engine)
+    assert len(reader.known()) <= REMEMBERED
+    engine.dispose()
+    other.dispose()
+
+
 def test_reads_at_once_keep_few_connections_and_give_all_back_when_the_engine_goes(tmp_path):
     engine = open_database(tmp_path / "things.db")
     TABLE.metadata.create_all(engine)
@@ -98,7 +125,7 @@ def test_reads_at_once_keep_few_connections_and_give_all_back_when_the_engine_go
     assert [rows[0][1] for rows in found] == [str(at % 50) for at in range(300)]
     kept = _IDLE.of(engine)
     assert 0 < len(kept) <= KEPT
-    opened = [one.driver_connection for one in kept]
+    opened = [one.raw.driver_connection for one in kept]
     with writing(engine) as connection:  # what waits holds nothing, and sees what others wrote
         connection.execute(TABLE.update().values(text="new"))
     assert statement.rows(engine, ids=[1])[0][1] == "new"
