@@ -11,10 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from indexer.records import Hits
-from prompts.budget import prompt_room
 from prompts.calibrator import Calibrator, Scored
-from prompts.layout import lay_out
-from prompts.records import Message, Prompt, Template
+from prompts.records import Message, Template
 from prompts.templates import Library
 from server.adapters.leases import BaseOnly
 from server.admission import Admission, Ticket
@@ -29,17 +27,18 @@ from server.experiments import Experiments, as_served
 from server.grounding import policy_of, said_instead
 from server.journal import Journal
 from server.journal_text import flat
+from server.laying_out import Found, LayingOut
 from server.limits import decide_limits, salt_of
 from server.metrics import Metrics
 from server.pacing import Pacing
 from server.profile import ModelProfile
 from server.recipes import Meeting, Recipe
 from server.records import Grounding, Plan, Query, Rewrite, Turn
-from server.retrieval import as_sources, as_uses
+from server.retrieval import as_uses
 from server.rewriting import TEMPLATE as REWRITING
 from server.rewriting import Rewriter
 from server.seams import AdapterNames, Demos, Retriever
-from server.token_reading import Checked, Rereading, TokenReading
+from server.token_reading import Rereading, TokenReading
 from server.truncation import shortened
 
 NO_HITS = Hits((), {})
@@ -174,18 +173,21 @@ async def _plan_as_it_came(turn: Turn, profile: ModelProfile, parts: Parts) -> P
 async def _plan_with_template(turn: Turn, template: Template, profile: ModelProfile, parts: Parts) -> Plan:
     began = time.perf_counter()
     spoken = split(turn)
-    instructions, history, question, following = spoken
+    instructions, history, question, _ = spoken
     check_against_template(turn, template, instructions)
     query = await _query(turn, question, history, parts)
     plain = template.layout.format == "plain"
     tokenizer = parts.engine.decoder.tokenizer
     reading = Rereading(TokenReading(tokenizer, plain, turn.thinking, turn.calling.functions))
     ahead = reading_ahead(turn, template, spoken, profile, reading)
-    hits = await _search(turn, query.text, template, parts)
+    lay = LayingOut(turn, template, spoken, profile, reading)
+    wanted = _demo_count(turn, template, parts)
+    at_once = lay if ahead is None and not wanted else None  # else the layout waits for more than the hits
+    found = await _search(turn, query.text, template, parts, at_once)
+    hits = found.hits
     if ahead is not None:
         await ahead
-    retrieval_seconds = time.perf_counter() - began
-    wanted = _demo_count(turn, template, parts)
+    retrieval_seconds = (found.at if found.laid else time.perf_counter()) - began
     picked = await parts.demos.pick(question, wanted, template)
     if not hits.hits and turn.search.stores:
         parts.metrics.retrieval_empty.labels(policy_of(turn, template)).inc()
@@ -205,25 +207,11 @@ async def _plan_with_template(turn: Turn, template: Template, profile: ModelProf
                 retrieval_seconds=retrieval_seconds,
             )
 
-    def laid_out() -> tuple[Prompt, Checked]:
-        prompt = lay_out(
-            template,
-            question=question,
-            demos=picked.demos,
-            demo_scores=picked.scores,
-            sources=as_sources(hits.hits),
-            history=history,
-            following=following,
-            variables=turn.wishes.variables,
-            instructions=instructions,
-            room=prompt_room(profile.context_tokens, turn.max_tokens, template.budget.reserve),
-            count=reading,
-            special_tokens=profile.special_tokens,
-        )
-        return prompt, reading.checked(prompt.messages)
-
-    size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
-    prompt, (ids, data) = await off_loop(size, laid_out)
+    laid = found.laid
+    if laid is None:
+        size = sum(len(hit.text) for hit in hits.hits) + sum(len(message.text) for message in turn.messages)
+        laid = await off_loop(size, lambda: lay(hits, picked))
+    prompt, (ids, data) = laid
     if prompt.dropped.turns and turn.truncation == "disabled":
         raise ContextTooLong(
             f"{prompt.dropped.turns} earlier turns do not fit this model's context; send fewer, or set "
@@ -269,18 +257,32 @@ async def _query(turn: Turn, question: str, history: Sequence[Message], parts: P
     return await rewriter.query(way, question, history, turn.id)
 
 
-async def _search(turn: Turn, question: str, template: Template, parts: Parts) -> Hits:
+async def _search(
+    turn: Turn, question: str, template: Template, parts: Parts, lay: LayingOut | None
+) -> Found:
+    """The hits; with `lay`, the prompt too where there are any."""
     if not turn.search.stores:
-        return Hits((), {})
+        return Found(NO_HITS, time.perf_counter())
     top = turn.search.top or template.retrieval_top or parts.top
+    search = replace(turn.search, tenant=turn.tenant)
     began = time.perf_counter()
+    searched = False
+
+    def then(hits: Hits) -> Found:
+        nonlocal searched
+        searched, at = True, time.perf_counter()
+        parts.metrics.searched("all", at - began)
+        return Found(hits, at, lay(hits) if lay is not None and hits.hits else None)
+
     try:
-        return await parts.retriever.search(question, replace(turn.search, tenant=turn.tenant), top=top)
+        return await parts.retriever.search_then(question, search, top=top, then=then)
     except Exception:
-        parts.metrics.retrieval_errors.inc()
+        if not searched:  # what a layout refuses is no error of the search
+            parts.metrics.retrieval_errors.inc()
         raise
     finally:
-        parts.metrics.searched("all", time.perf_counter() - began)
+        if not searched:
+            parts.metrics.searched("all", time.perf_counter() - began)
 
 
 def _demo_count(turn: Turn, template: Template, parts: Parts) -> int:

@@ -1,8 +1,9 @@
 """Search with a deadline, off the event loop; and the one translation of hits into sources."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from indexer.errors import EmbedderMismatch, FilterInvalid, IndexerError, StoreExpired, UnknownStore
 from indexer.records import Hit, Hits
@@ -12,6 +13,7 @@ from server.errors import RetrievalUnavailable
 from server.records import Search, SearchMode
 from server.sources import SourceUse
 
+T = TypeVar("T")
 LEGS: Mapping[SearchMode, Mode] = {"hybrid": "hybrid", "vector": "dense", "keyword": "keyword"}
 
 
@@ -32,10 +34,17 @@ class IndexRetriever:
 
         A failed search is never an empty one.
         """
+        return await self.search_then(question, search, top=top, then=_hits)
+
+    async def search_then(self, question: str, search: Search, *, top: int, then: Callable[[Hits], T]) -> T:
+        """What `then` makes of the hits of `search`, on the thread that found them: one hand-over for both.
+
+        The deadline is for both. Raises what `search` and `then` raise.
+        """
         loop = asyncio.get_running_loop()
 
-        def work() -> Hits:
-            return self._searcher.search(
+        def work() -> T:
+            hits = self._searcher.search(
                 question,
                 list(search.stores),
                 top=top,
@@ -49,6 +58,7 @@ class IndexRetriever:
                 ),
                 tenant=search.tenant,
             )
+            return then(hits)
 
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -79,6 +89,10 @@ class IndexRetriever:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._searcher.close()
+
+
+def _hits(hits: Hits) -> Hits:
+    return hits
 
 
 def as_sources(hits: Sequence[Hit]) -> tuple[Source, ...]:

@@ -1,7 +1,7 @@
 """What the server asks of the parts that have alternatives. One method where one will do."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from server.calling import Calling, Function, Heard
 from server.loadables import Loadable
 from server.profile import ModelProfile
 from server.records import Limits, Piece, Search
+
+T = TypeVar("T")
 
 
 class Tokenizer(Protocol):
@@ -153,6 +155,10 @@ class Retriever(Protocol):
 
     async def search(self, question: str, search: Search, *, top: int) -> Hits:
         """Raises UnknownStore for a name that is none, RetrievalUnavailable when a store cannot answer."""
+        ...
+
+    async def search_then(self, question: str, search: Search, *, top: int, then: Callable[[Hits], T]) -> T:
+        """What `then` makes of the hits, on the thread that found them. Raises what both raise."""
         ...
 
     async def alive(self) -> bool:

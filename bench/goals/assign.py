@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -41,6 +42,7 @@ from server.pipeline import Parts, prepare
 from server.records import Search, Turn, Wishes
 
 MUST_US, ASSIGN_US = 300.0, 20.0
+T = TypeVar("T")
 EXPERIMENT = """
 format = 1
 name = "bench"
@@ -76,6 +78,9 @@ class NoSearch:
     """No request here names a store."""
 
     async def search(self, question: str, search: Search, *, top: int) -> Hits:
+        raise LookupError("nothing is searched here")
+
+    async def search_then(self, question: str, search: Search, *, top: int, then: Callable[[Hits], T]) -> T:
         raise LookupError("nothing is searched here")
 
     async def alive(self) -> bool:
