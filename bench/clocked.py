@@ -8,7 +8,7 @@ from typing import NamedTuple
 from server.calling import Calling
 from server.profile import ModelProfile
 from server.records import Limits, Piece
-from server.seams import AdapterHost, CallReader, Decoder, Tokenizer
+from server.seams import AdapterHost, CallReader, Decoder, Show, Tokenizer
 
 
 class Decoded(NamedTuple):
@@ -43,10 +43,6 @@ class Clocked:
         return self._decoder.tokenizer
 
     @property
-    def gathers(self) -> bool:
-        return self._decoder.gathers
-
-    @property
     def tool_parser(self) -> str | None:
         return self._decoder.tool_parser
 
@@ -58,11 +54,17 @@ class Clocked:
         return self._decoder.adapters
 
     async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
+        self,
+        prompt: tuple[int, ...],
+        limits: Limits,
+        *,
+        request_id: str,
+        adapter: str | None = None,
+        show: Show | None = None,
     ) -> AsyncGenerator[Piece]:
         asked = time.monotonic()
         self.prompts[request_id] = prompt
-        asked_of = self._decoder.decode(prompt, limits, request_id=request_id, adapter=adapter)
+        asked_of = self._decoder.decode(prompt, limits, request_id=request_id, adapter=adapter, show=show)
         async with aclosing(asked_of) as pieces:
             async for piece in pieces:
                 if piece.text and request_id not in self.seen:

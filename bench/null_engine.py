@@ -16,15 +16,13 @@ async def drained(
 
     `resting`: taken not as the tokens come, but after the rests that the server has between two events.
     """
-    decoder = EchoDecoder(reply=reply, interval_seconds=interval_seconds)
+    coalescing = Coalescing(lambda: streams) if resting else None
+    decoder = EchoDecoder(reply=reply, interval_seconds=interval_seconds, coalescing=coalescing)
     limits = Limits(max_tokens=tokens, temperature=0.0, ignore_eos=True)
-    coalescing = Coalescing(lambda: streams if resting else 0)
 
     async def drain(number: int) -> None:
-        loop = asyncio.get_running_loop()
         async for _ in decoder.decode((1,), limits, request_id=str(number)):
-            if resting and (rest := coalescing.rest(loop)) is not None:
-                await rest
+            pass
 
     async def all_of_them() -> float:
         began = time.thread_time()

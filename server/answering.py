@@ -11,13 +11,13 @@ from server.admission import Ticket
 from server.call_reading import open_reader
 from server.choices import CallsSoFar, ChoiceSoFar
 from server.citing import Citer
-from server.coalescing import Coalescing
 from server.ending import Ending
 from server.engine import Engine
 from server.journal import Journal
 from server.metrics import Metrics
+from server.outlets import Outlet
 from server.records import Limits, Piece, Plan, Reply, Usage
-from server.seams import Decoder
+from server.seams import Decoder, Show
 
 
 class Answer:
@@ -36,10 +36,8 @@ class Answer:
         journal: Journal,
         metrics: Metrics,
         public_url: str = "",
-        coalescing: Coalescing | None = None,
     ) -> None:
         self._plan = plan
-        self._coalescing = coalescing
         self._exposed = exposed
         self._ticket = ticket
         self._engine = engine
@@ -53,6 +51,8 @@ class Answer:
             for _ in range(plan.limits.n * max(len(plan.prompts), 1))
         ]
         self._first_token_seconds: float | None = None
+        self._outlet = Outlet()  # no way out
+        self._problem: Exception | None = None  # of a piece on its way past those who wait
         self._ended_as: Reply | None = None
 
     def _calls(self) -> CallsSoFar | None:
@@ -62,11 +62,11 @@ class Answer:
             return None
         return CallsSoFar(reader, parallel=calling.parallel, by_name=calling.choice == "named")
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
-        """Pieces to show, choices interleaved.
+    async def pieces(self, outlet: Outlet | None = None) -> AsyncGenerator[Piece]:
+        """Pieces to show, choices interleaved; of a single choice those are left out that went by `outlet`.
 
         Raises DeadlineExceeded, EngineUnavailable. Close the iterator to abort the request in the engine.
-        One generator and no more: every token wakes each that stands between the engine and its reader.
+        One generator and no more: many a token wakes each that stands between the engine and its reader.
         """
         plan = self._plan
         try:
@@ -78,13 +78,15 @@ class Answer:
                     return
                 with Ending(self._engine, self._ticket.seconds_left) as ending:
                     loop, choices, proved = asyncio.get_running_loop(), self._choices, self._engine.proved
-                    decoder, says = self._engine.decoder, plan.turn.max_tokens != 0
-                    # Of several choices each has a piece of its own, and the last must not wait for n rests.
-                    gathering = self._coalescing if decoder.gathers and len(choices) == 1 else None
-                    async with aclosing(self._decoded(decoder)) as decoded:
+                    says = plan.turn.max_tokens != 0
+                    if outlet is not None and says and len(choices) == 1:
+                        self._outlet = outlet
+                    async with aclosing(self._decoded(self._engine.decoder)) as decoded:
                         ending.waiting = asyncio.current_task(loop)
                         async for piece in decoded:
                             ending.waiting = None
+                            if self._problem is not None:
+                                raise self._problem
                             proved()  # every time: in a full batch a probe waits for its turn
                             if self._first_token_seconds is None:
                                 await self._begun()
@@ -96,10 +98,6 @@ class Answer:
                             if ending.why is not None:
                                 raise ending.why
                             ending.waiting = asyncio.current_task(loop)
-                            if gathering is None or piece.finish is not None:
-                                continue  # no rest after the last token, and none was before the first
-                            if (rest := gathering.rest(loop)) is not None:
-                                await rest
         finally:
             ended = self.reply()
             rewriting = plan.query.tokens if plan.query else 0
@@ -111,10 +109,29 @@ class Answer:
         await self._exposed  # its disk flush hides behind the prefill
         self._first_token_seconds = time.perf_counter() - self._plan.started
 
+    def _show(self, piece: Piece) -> bool:
+        """Past all who wait for the next piece, unless it is one that has to be waited for.
+
+        A reader who is behind, and the end, whose citations are looked up. The first one finds no way yet.
+        """
+        framed, writer = self._outlet.framed, self._outlet.writer
+        if framed is None or writer is None or piece.finish is not None or not writer.open:
+            return False
+        try:
+            self._engine.proved()
+            if frame := framed(self._choices[0].take(piece)):
+                writer.write(frame)
+        except Exception as problem:  # whoever decodes has other streams, too
+            self._problem = problem
+            return False
+        return True
+
     def _decoded(self, decoder: Decoder) -> AsyncGenerator[Piece]:
         plan = self._plan
         adapter = plan.adapter.reference if plan.adapter else None
-        return decode_all(decoder, plan.prompts, plan.limits, request_id=plan.turn.id, adapter=adapter)
+        return decode_all(
+            decoder, plan.prompts, plan.limits, request_id=plan.turn.id, adapter=adapter, show=self._show
+        )
 
     def reply(self) -> Reply:
         """The whole answer once the stream has ended, until then everything said so far."""
@@ -161,10 +178,14 @@ def decode_all(
     *,
     request_id: str,
     adapter: str | None = None,
+    show: Show | None = None,
 ) -> AsyncGenerator[Piece]:
-    """Pieces of every prompt's choices, interleaved; choice indexes are prompt-major."""
+    """Pieces of every prompt's choices, interleaved; choice indexes are prompt-major.
+
+    `show` is for an answer of one choice.
+    """
     if len(prompts) == 1:
-        return decoder.decode(prompts[0], limits, request_id=request_id, adapter=adapter)
+        return decoder.decode(prompts[0], limits, request_id=request_id, adapter=adapter, show=show)
     streams = [
         decoder.decode(prompt, limits, request_id=f"{request_id}-{number}", adapter=adapter)
         for number, prompt in enumerate(prompts)

@@ -151,11 +151,17 @@ class Exchange:
         """Whether the whole body is here, so that nobody will wait for it."""
         return not self._cycle.more_body
 
+    @property
+    def open(self) -> bool:
+        """False where `send` has to write: nothing has begun, no chunks, or the reader is behind."""
+        cycle = self._cycle
+        return bool(cycle.chunked_encoding and not cycle.response_complete and not cycle.flow.write_paused)
+
     def write(self, data: bytes) -> bool:
-        """False where `send` has to do it: nothing has begun, no chunks, or the reader is behind."""
+        """Whether it was open. Dropped where the caller has gone."""
         cycle = self._cycle
         if not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused:
-            return False
+            return False  # as `open`; for many a token, so without a call more
         if not cycle.disconnected:
             self._write_chunk(data)
         return True
@@ -165,12 +171,6 @@ def exchange_of(scope: Mapping[str, Any]) -> Exchange | None:
     """The request as its connection has it; None where the server below does not tell."""
     found: Exchange | None = (scope.get("extensions") or {}).get(EXCHANGE)
     return found
-
-
-def writer_of(scope: Mapping[str, Any]) -> Callable[[bytes], bool] | None:
-    """`Exchange.write` of this request; None where the server below offers none."""
-    found = exchange_of(scope)
-    return None if found is None else found.write
 
 
 def caller_of(scope: Mapping[str, Any]) -> Caller | None:

@@ -11,6 +11,7 @@ Who rests is woken together with others, by one timer for all.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 EVENT_SECONDS = 40e-6  # measured: bench per_token, paced, one token an event
 SHARE = 1 / 16  # of a core
@@ -30,34 +31,47 @@ class Coalescing:
     def __init__(self, streams: Callable[[], int], *, most_seconds: float = 0.02) -> None:
         self._streams = streams
         self._most_seconds = most_seconds
-        self._resting: list[asyncio.Future[None]] = []
+        self._resting: list[Callable[[], object]] = []
 
     @property
     def rest_seconds(self) -> float:
         """Of as many streams as there are now."""
         return rest_seconds(self._streams(), self._most_seconds)
 
-    def rest(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None] | None":
-        """What ends with the next beat, which is at most `rest_seconds` away; None: nobody rests now.
+    def call(self, back: Callable[[], object], loop: asyncio.AbstractEventLoop) -> bool:
+        """Call `back` at the next beat, which is at most `rest_seconds` away; False: nobody rests now.
 
-        A function, and one that looks at the streams once a beat: it is called at every event.
+        Looks at the streams once a beat: it is called at every event.
         """
         if not self._resting:
             seconds = self.rest_seconds
             if not seconds:
-                return None
-            loop.call_later(seconds, self._beat)
+                return False
+            loop.call_later(seconds, self._beat, loop)
+        self._resting.append(back)
+        return True
+
+    async def rest(self) -> None:
+        """Until the next beat; not at all where nobody rests now."""
+        loop = asyncio.get_running_loop()
         place: asyncio.Future[None] = loop.create_future()
-        self._resting.append(place)
-        return place
+        if self.call(partial(_end, place), loop):
+            await place
 
-    def _beat(self) -> None:
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         resting, self._resting = self._resting, []
-        self._wake(resting)
+        self._wake(resting, loop)
 
-    def _wake(self, resting: Sequence["asyncio.Future[None]"]) -> None:
-        for place in resting[:TOGETHER]:
-            if not place.done():  # else its stream has ended
-                place.set_result(None)
+    def _wake(self, resting: Sequence[Callable[[], object]], loop: asyncio.AbstractEventLoop) -> None:
         if len(resting) > TOGETHER:
-            asyncio.get_running_loop().call_soon(self._wake, resting[TOGETHER:])
+            loop.call_soon(self._wake, resting[TOGETHER:], loop)
+        for back in resting[:TOGETHER]:
+            try:
+                back()
+            except Exception as problem:  # of one stream; the others are to be woken all the same
+                loop.call_exception_handler({"message": "a stream was not woken", "exception": problem})
+
+
+def _end(place: "asyncio.Future[None]") -> None:
+    if not place.done():  # else its stream has ended
+        place.set_result(None)

@@ -4,13 +4,19 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from server.coalescing import Coalescing
 from server.models import locate
 from server.seams import Decoder
 from server.settings import Settings
 
 
-def decoder_opener(settings: Settings) -> Callable[[], Coroutine[Any, Any, Decoder]]:
-    """How to open the decoder that the settings name; vLLM is imported only when it is opened."""
+def decoder_opener(
+    settings: Settings, coalescing: Coalescing | None = None
+) -> Callable[[], Coroutine[Any, Any, Decoder]]:
+    """How to open the decoder that the settings name; vLLM is imported only when it is opened.
+
+    `coalescing` is for streams whose tokens are looked for; None: they are told as they come.
+    """
     knobs = settings.engine
 
     async def echo() -> Decoder:
@@ -21,6 +27,7 @@ def decoder_opener(settings: Settings) -> Callable[[], Coroutine[Any, Any, Decod
             tokens=knobs.echo_tokens,
             first_seconds=knobs.echo_first_seconds,
             interval_seconds=knobs.echo_interval_seconds,
+            coalescing=coalescing,
             created=int(time.time()),
             tool_parser=knobs.tool_parser,
         )
@@ -49,7 +56,8 @@ def decoder_opener(settings: Settings) -> Callable[[], Coroutine[Any, Any, Decod
                 merged_cache=str(settings.paths.cache / "models-merged"),
                 tool_parser=knobs.tool_parser,
                 coalesce_seconds=settings.server.coalesce_seconds,
-            )
+            ),
+            coalescing,
         )
 
     return echo if knobs.kind == "echo" else vllm

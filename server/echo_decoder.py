@@ -7,17 +7,18 @@ import asyncio
 import hashlib
 import math
 import sys
-import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from prompts.records import Message
 from server.calling import Calling, Function
+from server.coalescing import Coalescing
+from server.echo_script import Script, Telling, sure
 from server.hermes import HermesReader, worded
 from server.loadables import Loadable
 from server.profile import ModelProfile
 from server.records import FinishReason, Limits, Piece, TokenLogprob
+from server.seams import Show
 
 ECHO = "echo"  # the name it is served by
 LAST_CODE_POINT = 0x10FFFF
@@ -98,6 +99,7 @@ class EchoDecoder:
     """Says the last user message again, or `reply`, up to `tokens` tokens, at the pace asked for.
 
     With an interval, tokens come by the clock as an engine's do: what nobody asked for in time is one piece.
+    It is looked for when `coalescing` says; without, as soon as a token has come.
 
     Honours n, max_tokens, stop, ignore_eos, logprobs and closing. Sampling changes nothing: it is an echo.
     A question that holds a call in the words of Hermes, or the JSON that a forced call must be, plays it.
@@ -110,6 +112,7 @@ class EchoDecoder:
         tokens: int | None = None,
         first_seconds: float = 0.0,
         interval_seconds: float = 0.0,
+        coalescing: Coalescing | None = None,
         context_tokens: int = 65_536,
         created: int = 0,
         name: str = ECHO,
@@ -120,6 +123,7 @@ class EchoDecoder:
         self._tokens = tokens
         self._first_seconds = first_seconds
         self._interval_seconds = interval_seconds
+        self._coalescing = coalescing
         self._tokenizer = EchoTokenizer()
         self._adapters = EchoAdapters()
         self.running = 0  # requests being decoded now
@@ -149,30 +153,25 @@ class EchoDecoder:
     def adapters(self) -> EchoAdapters:
         return self._adapters
 
-    @property
-    def gathers(self) -> bool:
-        return self._interval_seconds > 0
-
     async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
+        self,
+        prompt: tuple[int, ...],
+        limits: Limits,
+        *,
+        request_id: str,
+        adapter: str | None = None,
+        show: Show | None = None,
     ) -> AsyncGenerator[Piece]:
         script = self._script(prompt, limits, self._adapters.mark(adapter))
-        interval = self._interval_seconds
         self.running += 1
         try:
             await asyncio.sleep(self._first_seconds)
-            began = time.monotonic()
-            told, last = 0, max(len(script.text), 1)
-            while told < last:
-                until = told + 1
-                if interval and told:  # one token more every interval, whether or not anybody asks
-                    waiting = began + told * interval - time.monotonic()
-                    if waiting > 0:
-                        await asyncio.sleep(waiting)
-                    else:
-                        until = min(until + int(-waiting / interval), last)
-                piece = script.piece(told, until, until == last)
-                told = until
+            # Of several choices each has a piece of its own, and the last must not wait for n rests.
+            coalescing, show = (self._coalescing, show) if limits.n == 1 else (None, None)
+            interval = self._interval_seconds
+            telling = Telling(script, interval_seconds=interval, coalescing=coalescing, show=show)
+            while telling.told < telling.last:
+                piece = await telling.next() if interval and telling.told else telling.tell(1)
                 yield piece
                 for index in range(1, limits.n):
                     yield replace(piece, index=index)
@@ -196,7 +195,7 @@ class EchoDecoder:
     async def close(self) -> None:
         return None
 
-    def _script(self, prompt: tuple[int, ...], limits: Limits, mark: str) -> "_Script":
+    def _script(self, prompt: tuple[int, ...], limits: Limits, mark: str) -> Script:
         reply = mark + (self._reply if self._reply is not None else self._question(prompt))
         wanted = self._tokens or (limits.max_tokens if limits.ignore_eos else len(reply))
         text = (reply * (wanted // max(len(reply), 1) + 1))[:wanted] if reply else ""
@@ -206,7 +205,7 @@ class EchoDecoder:
             text = text[: min(found)]
         if len(text) > limits.max_tokens:
             text, finish = text[: limits.max_tokens], "length"
-        return _Script(
+        return Script(
             text=text,
             finish=finish,
             alternatives=limits.logprobs,
@@ -220,34 +219,6 @@ class EchoDecoder:
         return last.partition("<|im_end|>")[0]
 
 
-class _Script(NamedTuple):
-    """What one answer will say."""
-
-    text: str
-    finish: FinishReason
-    alternatives: int | None  # log-probabilities asked for; None: none at all
-    prompt_logprobs: tuple[TokenLogprob | None, ...] | None
-
-    def piece(self, start: int, stop: int, ends: bool) -> Piece:
-        """Tokens `start` … `stop`, half-open. An answer of none is one piece."""
-        said = self.text[start:stop]
-        logprobs = None
-        if self.alternatives is not None and said:
-            logprobs = tuple(_sure(one, self.alternatives) for one in said)
-        return Piece(
-            text=said,
-            tokens=tuple(map(ord, said)),
-            logprobs=logprobs,
-            finish=self.finish if ends else None,
-            prompt_logprobs=None if start else self.prompt_logprobs,
-        )
-
-
-def _sure(character: str, alternatives: int | None) -> TokenLogprob:
-    certain = TokenLogprob(character, tuple(character.encode()), 0.0)
-    return replace(certain, top=(certain,)) if alternatives else certain
-
-
 def _certain(prompt: tuple[int, ...]) -> tuple[TokenLogprob | None, ...]:
     tokenizer = EchoTokenizer()
-    return (None, *(_sure(tokenizer.decode([token]), 1) for token in prompt[1:]))
+    return (None, *(sure(tokenizer.decode([token]), 1) for token in prompt[1:]))

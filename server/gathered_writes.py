@@ -99,5 +99,9 @@ class GatheredWrites:
 
     def _chunk(self) -> None:
         """Close the HTTP chunk: its length is known."""
-        self._waiting += (b"%x\r\n" % sum(map(len, self._frames)), *self._frames, b"\r\n")
-        self._frames.clear()
+        frames = self._frames
+        if len(frames) == 1:
+            self._waiting.append(b"%x\r\n%b\r\n" % (len(frames[0]), frames[0]))
+        else:
+            self._waiting += (b"%x\r\n" % sum(map(len, frames)), *frames, b"\r\n")
+        frames.clear()

@@ -19,7 +19,6 @@ from server.admission import Admission, Ticket
 from server.aliases import Aliases
 from server.answering import Answer
 from server.checks import check_against_model, check_against_template, check_calls
-from server.coalescing import Coalescing
 from server.drafts import choose_template, drafted, off_loop, reading_ahead, split, texts_of
 from server.engine import Engine
 from server.errors import ContextTooLong
@@ -55,7 +54,6 @@ class Parts:
     demos: Demos
     journal: Journal
     admission: Admission
-    coalescing: Coalescing | None = None  # of tokens under load; None: each as it comes
     pacing: Pacing = field(default_factory=Pacing)
     metrics: Metrics = field(default_factory=Metrics)
     experiments: Experiments = field(default_factory=Experiments)
@@ -106,7 +104,6 @@ def answer(prepared: Prepared, ticket: Ticket, parts: Parts) -> Answer:
         journal=parts.journal,
         metrics=parts.metrics,
         public_url=parts.public_url,
-        coalescing=parts.coalescing,
     )
 
 

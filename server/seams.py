@@ -56,6 +56,11 @@ class CallReader(Protocol):
         ...
 
 
+# Shows a piece to its reader at once; False where it has to be yielded. Raises nothing. To be called only
+# while the next piece is awaited, so that everything before it is out.
+Show = Callable[[Piece], bool]
+
+
 class Decoder(Protocol):
     """Continues a prompt. Stops cleanly when its iterator is closed."""
 
@@ -71,19 +76,19 @@ class Decoder(Protocol):
         ...
 
     def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
+        self,
+        prompt: tuple[int, ...],
+        limits: Limits,
+        *,
+        request_id: str,
+        adapter: str | None = None,
+        show: Show | None = None,
     ) -> AsyncGenerator[Piece]:
         """Pieces of `limits.n` choices, interleaved. `adapter` is the reference of one that is loaded.
 
+        Goes on while nobody asks; then what has come is one piece. Pieces of an answer of one choice may be
+        given to `show` in place of being yielded, the last one never.
         Raises EngineUnavailable when the engine is dead or not yet up.
-        """
-        ...
-
-    @property
-    def gathers(self) -> bool:
-        """Whether `decode` goes on while nobody asks, and then gives what has come as one piece.
-
-        Of one that does not, each piece must be asked for as soon as it may be there.
         """
         ...
 

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import orjson
 
+from server.outlets import Outlet
 from server.records import Piece, Plan, Reply, Usage
 from server.wire.answers import usage_object
 from server.wire.chat_chunks import ChatChunks
@@ -70,6 +71,7 @@ def chat_frames(
     *,
     public_url: str = "",
     first: asyncio.Future[Piece] | None = None,
+    outlet: Outlet | None = None,
     ping_seconds: float = PING_SECONDS,
 ) -> AsyncGenerator[bytes]:
     """The body of a streamed chat answer.
@@ -77,8 +79,9 @@ def chat_frames(
     `reply` is called once, after the last piece. `first` is the first piece when somebody already waits for
     it; otherwise it is awaited in a task of its own, so `pieces` must not hold a timeout or cancel scope open
     across a yield (PEP 789). Closing the iterator closes `pieces`, which aborts the engine request.
+    `outlet` learns how pieces are framed that are not to wait for this generator's turn.
     """
-    return frames(_Chunked(plan, ChatChunks(plan, public_url)), pieces, reply, first, ping_seconds)
+    return frames(_Chunked(plan, ChatChunks(plan, public_url)), pieces, reply, first, outlet, ping_seconds)
 
 
 def completion_frames(
@@ -88,10 +91,11 @@ def completion_frames(
     *,
     public_url: str = "",
     first: asyncio.Future[Piece] | None = None,
+    outlet: Outlet | None = None,
     ping_seconds: float = PING_SECONDS,
 ) -> AsyncGenerator[bytes]:
     """The body of a streamed completion, on the terms of `chat_frames`; `public_url` has no use here."""
-    return frames(_Chunked(plan, CompletionChunks(plan)), pieces, reply, first, ping_seconds)
+    return frames(_Chunked(plan, CompletionChunks(plan)), pieces, reply, first, outlet, ping_seconds)
 
 
 async def frames(
@@ -99,6 +103,7 @@ async def frames(
     pieces: AsyncIterator[Piece],
     reply: Callable[[], Reply],
     first: asyncio.Future[Piece] | None = None,
+    outlet: Outlet | None = None,
     ping_seconds: float = PING_SECONDS,
     *,
     keep: Callable[[Reply], Awaitable[None]] | None = None,
@@ -110,6 +115,8 @@ async def frames(
             yield PING
         if opened := stream.open(first.result()):
             yield opened
+        if outlet is not None:
+            outlet.framed = stream.take
         async for piece in pieces:
             if said := stream.take(piece):
                 yield said

@@ -96,15 +96,16 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         stack.callback(corpora.close)
         embeddings = EmbeddingService(embedder)
         stack.callback(embeddings.close)
-        engine = Engine(
-            decoder_opener(settings),
-            hang_seconds=settings.engine.hang_seconds,
-            observe=metrics.engine_probe_seconds.observe,
-        )
         admission = Admission(
             running=server.running or settings.engine.batch,
             queue=server.queue,
             deadline_seconds=server.deadline_seconds,
+        )
+        coalescing = Coalescing(lambda: admission.running, most_seconds=server.coalesce_seconds)
+        engine = Engine(
+            decoder_opener(settings, coalescing),
+            hang_seconds=settings.engine.hang_seconds,
+            observe=metrics.engine_probe_seconds.observe,
         )
         demos = open_demos(settings, embedders, embedder)
         library = with_static(library, demos)
@@ -151,7 +152,6 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
             experiments=experiments,
             journal=journal,
             admission=admission,
-            coalescing=Coalescing(lambda: admission.running, most_seconds=server.coalesce_seconds),
             metrics=metrics,
             adapters=adapters,
             secret=secret,

@@ -11,8 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.bounded_http import caller_of, hang_up_of, writer_of
+from server.bounded_http import caller_of, exchange_of, hang_up_of
 from server.errors import DeadlineExceeded
+from server.outlets import Outlet, Writer
 from server.wire.headers import deadline_of, patience_of
 
 T = TypeVar("T")
@@ -125,11 +126,14 @@ class EventStream(Response):
         *,
         close: Callable[[], Awaitable[None]],
         stalled_seconds: float,
+        outlet: Outlet,
     ) -> None:
+        """`outlet` is given the connection to write to, once the answer has begun."""
         self.status_code = 200
         self.background = None
         self._frames = frames
         self._close = close
+        self._outlet = outlet
         self._look_seconds = stalled_seconds / 2
         self._handed = self._taken = 0  # frames for which the reader was, or is, waited for
         self._stalled = False
@@ -144,7 +148,7 @@ class EventStream(Response):
         try:
             async with self._there:
                 # In a task of its own: woken here, every event would pass the fifteen layers that called.
-                await asyncio.create_task(self._send(send, writer_of(scope)))
+                await asyncio.create_task(self._send(send, exchange_of(scope)))
         except (ClientDisconnect, OSError):
             pass  # nobody to tell
         finally:
@@ -165,11 +169,12 @@ class EventStream(Response):
         loop = asyncio.get_running_loop()
         self._look = loop.call_later(self._look_seconds, self._looked, self._handed)
 
-    async def _send(self, send: Send, write: Callable[[bytes], bool] | None) -> None:
+    async def _send(self, send: Send, writer: Writer | None) -> None:
         async with aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            self._outlet.writer = writer
             async for frame in frames:
-                if write is not None and frame and write(frame):
+                if writer is not None and frame and writer.write(frame):
                     continue
                 self._handed += 1
                 await send({"type": "http.response.body", "body": frame, "more_body": True})

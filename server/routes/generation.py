@@ -14,6 +14,7 @@ from server.admission import Ticket
 from server.answering import Answer
 from server.ids import new_id
 from server.keys import Key
+from server.outlets import Outlet
 from server.pipeline import Parts, answer, prepare
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.bodies import read_json_bytes
@@ -34,6 +35,7 @@ class Frames(Protocol):
         *,
         public_url: str,
         first: "asyncio.Future[Piece] | None",
+        outlet: Outlet,
     ) -> AsyncGenerator[bytes]: ...
 
 
@@ -75,19 +77,26 @@ async def respond(
         said = orjson.dumps(await body(reply))
         return Response(said, media_type="application/json", headers=fewshot_headers(reply.plan))
     state = request.scope["state"]
+    outlet = Outlet()
     async with Begun(state) as begun, WhileThere(request.scope, request.receive):
         plan, answering = await begun.planned(request, turn)
-        opened = Opened(answering)
+        opened = Opened(answering, outlet)
         try:
             await opened.settled()
         except BaseException:
             await opened.close()
             raise
     public_url = state["parts"].public_url
-    streamed = frames(plan, opened.pieces, answering.reply, public_url=public_url, first=opened.first)
-    headers = fewshot_headers(plan)
-    stalled_seconds = state["options"].stalled_seconds
-    return EventStream(streamed, headers, close=opened.close, stalled_seconds=stalled_seconds)
+    streamed = frames(
+        plan, opened.pieces, answering.reply, public_url=public_url, first=opened.first, outlet=outlet
+    )
+    return EventStream(
+        streamed,
+        fewshot_headers(plan),
+        close=opened.close,
+        stalled_seconds=state["options"].stalled_seconds,
+        outlet=outlet,
+    )
 
 
 async def replied(request: Request, turn: Turn) -> Reply:
@@ -137,8 +146,8 @@ class Begun:
 class Opened:
     """A stream whose first piece is on its way."""
 
-    def __init__(self, answering: Answer) -> None:
-        self.pieces = answering.pieces()
+    def __init__(self, answering: Answer, outlet: Outlet) -> None:
+        self.pieces = answering.pieces(outlet)
         self.first: asyncio.Future[Piece] = asyncio.ensure_future(anext(self.pieces))
 
     async def settled(self) -> None:

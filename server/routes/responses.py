@@ -13,6 +13,7 @@ from prompts.records import Message
 from server.auth import requires
 from server.errors import InvalidValue, NotFound, UnknownUrl, UnsupportedParameter
 from server.keys import Key
+from server.outlets import Outlet
 from server.pipeline import Parts
 from server.records import Piece, Plan, Reply, Turn
 from server.routes.direct import DirectRoute
@@ -61,8 +62,9 @@ async def create(request: Request, key: Infer) -> Response:
         *,
         public_url: str,
         first: "asyncio.Future[Piece] | None",
+        outlet: Outlet,
     ) -> AsyncGenerator[bytes]:
-        return frames(ResponseEvents(ask, plan, stored=stored), pieces, reply, first, keep=kept)
+        return frames(ResponseEvents(ask, plan, stored=stored), pieces, reply, first, outlet, keep=kept)
 
     return await respond(request, turn, body=keep, frames=events)
 

@@ -7,9 +7,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from server.calling import Calling
+from server.coalescing import Coalescing
 from server.errors import EngineUnavailable, InvalidValue
 from server.profile import ModelProfile
 from server.records import Limits, Piece
+from server.seams import Show
 from server.vllm_decoder.adapters import Held, VllmAdapters, adapting, inputs_of
 from server.vllm_decoder.engines import shut
 from server.vllm_decoder.options import EngineOptions, set_environment
@@ -32,8 +34,10 @@ class VllmDecoder:
         parsing: ToolParsing | None = None,
         *,
         coalesce_seconds: float = 0.02,
+        coalescing: Coalescing | None = None,
     ) -> None:
         self._engine = engine
+        self._coalescing = coalescing
         self._coalesce_seconds = coalesce_seconds
         self._keeps_tokens = keeps_tokens(engine)
         self._streams: WeakKeyDictionary[Any, Streams] = WeakKeyDictionary()
@@ -44,9 +48,10 @@ class VllmDecoder:
         self._probes = 0
 
     @classmethod
-    async def open(cls, options: EngineOptions) -> "VllmDecoder":
+    async def open(cls, options: EngineOptions, coalescing: Coalescing | None = None) -> "VllmDecoder":
         """Start the engine without holding up the event loop (tens of seconds, mostly imports).
 
+        `coalescing` is for a vLLM whose requests cannot keep their tokens.
         Raises EngineUnavailable with vLLM's own reason when it does not start.
         """
 
@@ -67,6 +72,7 @@ class VllmDecoder:
             profile_of(engine, options, reserve_rows(options)),
             parsing,
             coalesce_seconds=options.coalesce_seconds,
+            coalescing=coalescing,
         )
         try:
             decoder._adapters = await adapting(engine, options)
@@ -89,10 +95,6 @@ class VllmDecoder:
         return self._tokenizer
 
     @property
-    def gathers(self) -> bool:
-        return not self._keeps_tokens  # then vLLM's output collector adds up what is not fetched
-
-    @property
     def tool_parser(self) -> str | None:
         return self._parsing.name if self._parsing else None
 
@@ -106,7 +108,13 @@ class VllmDecoder:
         return self._adapters
 
     async def decode(
-        self, prompt: tuple[int, ...], limits: Limits, *, request_id: str, adapter: str | None = None
+        self,
+        prompt: tuple[int, ...],
+        limits: Limits,
+        *,
+        request_id: str,
+        adapter: str | None = None,
+        show: Show | None = None,
     ) -> AsyncGenerator[Piece]:
         # vLLM refuses n > 1 at temperature 0, where all choices are the same: decode once, say it n times.
         copies = limits.n if limits.temperature == 0 else 1
@@ -119,7 +127,9 @@ class VllmDecoder:
         try:
             if self._keeps_tokens and params.n == 1:
                 streams = self._streams_of(engine)
-                stream = await streams.open(inputs, params, request_id, **how)
+                stream = await streams.open(
+                    inputs, params, request_id, show=show if copies == 1 else None, **how
+                )
                 try:
                     while said := await stream.next():
                         for piece in said:
@@ -129,10 +139,14 @@ class VllmDecoder:
                 finally:
                     await streams.close(stream)
                 return
+            # Of several choices each has a piece of its own, and the last must not wait for n rests.
+            rests = self._coalescing if limits.n == 1 else None
             async with aclosing(_generated(engine, inputs, params, request_id, **how)) as pieces:
                 async for piece in pieces:
                     for copy in range(copies):
                         yield replace(piece, index=copy) if copies > 1 else piece
+                    if rests is not None and piece.finish is None:
+                        await rests.rest()  # vLLM's output collector adds up what is not fetched
         except EngineUnavailable:
             raise
         except Exception as problem:

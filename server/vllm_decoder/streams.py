@@ -17,6 +17,7 @@ from typing import Any
 from server.coalescing import rest_seconds
 from server.errors import EngineUnavailable
 from server.records import Piece
+from server.seams import Show
 from server.vllm_decoder.pieces import as_pieces
 
 UNDECODED = "the engine could not decode this; ask again"
@@ -49,7 +50,14 @@ class Streams:
         self._processor.process_outputs = self._processed
 
     async def open(
-        self, inputs: Any, params: Any, request_id: str, *, lora: Any = None, skip: int = 0
+        self,
+        inputs: Any,
+        params: Any,
+        request_id: str,
+        *,
+        lora: Any = None,
+        skip: int = 0,
+        show: Show | None = None,
     ) -> "Stream":
         """A request of one choice, begun. `skip` tokens at the prompt's beginning are shown to nobody."""
         engine: Any = self._engine()
@@ -59,7 +67,7 @@ class Streams:
             await engine.abort(request_id)  # it may be known already
             raise
         state = self._processor.request_states.get(queue.request_id)
-        stream = Stream(self, queue.request_id, state, skip)
+        stream = Stream(self, queue.request_id, state, skip, show)
         if (early := queue.get_nowait()) is not None:
             stream.put(early)
         if state is not None:
@@ -130,15 +138,21 @@ class Streams:
 
 
 class Stream:
-    """One request's outputs; takes the place of vLLM's RequestOutputCollector in the request's state."""
+    """One request's outputs; takes the place of vLLM's RequestOutputCollector in the request's state.
 
-    def __init__(self, streams: Streams, request_id: str, state: Any, skip: int) -> None:
+    Whoever waits for what is told next is woken only by what `show` does not take.
+    """
+
+    def __init__(
+        self, streams: Streams, request_id: str, state: Any, skip: int, show: Show | None = None
+    ) -> None:
         self.id = request_id  # vLLM's own
         self.ended = False
         self.since = 0.0  # when the oldest token came that is kept; 0: none is
         self._streams = streams
         self._state = state
         self._skip = skip
+        self._show = show
         self._said: list[Piece] = []
         self._problem: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -176,16 +190,17 @@ class Stream:
             return
         if state.logprobs_processor.logprobs is None:
             text = state.detokenizer.get_next_output_text(False, True)
-            self._said.append(
-                Piece(text=text, tokens=tuple(tokens), cached_tokens=state.num_cached_tokens or 0)
-            )
+            said = [Piece(text=text, tokens=tuple(tokens), cached_tokens=state.num_cached_tokens or 0)]
         else:
             state.stream_interval = 1
             output = state.make_request_output(tokens, None, None, None)
             state.stream_interval = KEEPS
-            self._said += as_pieces(output)
+            said = as_pieces(output)
         state.sent_tokens_offset += len(tokens)
-        self._wake()
+        for piece in said:
+            if self._show is None or not self.waits or not self._show(piece):
+                self._said.append(piece)
+                self._wake()
 
     async def next(self) -> list[Piece]:
         """What is told next; empty after the end. Raises what vLLM raised."""

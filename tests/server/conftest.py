@@ -37,7 +37,6 @@ from server.aliases import Alias, Aliases
 from server.app import Opened, Options, create_app
 from server.auth import Door
 from server.bounded_http import BoundedHttp
-from server.coalescing import Coalescing
 from server.corpora import Corpora
 from server.deciding import Desk
 from server.demonstrations import PoolDemos
@@ -139,7 +138,6 @@ def serve(data: Path, tmp_path: Path) -> Serve:
         admission: Admission | None = None,
         rewrite: Rewrite = "off",
         options: Options | None = None,
-        coalescing: Coalescing | None = None,
         open_decoder: Any = None,
         engine_options: Mapping[str, float] = MappingProxyType({}),
         folder: Path = data,
@@ -204,7 +202,6 @@ def serve(data: Path, tmp_path: Path) -> Serve:
                 experiments=met,
                 journal=Journal(database, secret=b"secret"),
                 admission=admission or Admission(running=16, queue=64, deadline_seconds=30),
-                coalescing=coalescing,
                 metrics=metrics,
                 adapters=adapters,
                 rewrite=rewrite,

@@ -28,8 +28,11 @@ class Faulty(EchoDecoder):
         self.hung = False
         self.closed = False
 
-    async def decode(self, prompt, limits, *, request_id, adapter=None):
-        async for piece in super().decode(prompt, limits, request_id=request_id, adapter=adapter):
+    async def decode(self, prompt, limits, *, request_id, adapter=None, show=None):
+        def shown(piece):
+            return show is not None and not (self.hung or self.dead) and show(piece)
+
+        async for piece in super().decode(prompt, limits, request_id=request_id, adapter=adapter, show=shown):
             if self.hung:
                 await asyncio.Event().wait()
             if self.dead:

@@ -27,7 +27,7 @@ class Listening(EchoDecoder):
         super().__init__()
         self.salts = []
 
-    def decode(self, prompt, limits, *, request_id, adapter=None):
+    def decode(self, prompt, limits, *, request_id, adapter=None, show=None):
         if not request_id.startswith("probe"):
             self.salts.append(limits.cache_salt)
         return super().decode(prompt, limits, request_id=request_id)
@@ -74,7 +74,7 @@ def test_each_tenant_has_a_salt_of_its_own_that_no_body_shows(serve):
 class Saying(Listening):
     """Says something else each time, so that a replay asks for the odds of both."""
 
-    async def decode(self, prompt, limits, *, request_id, adapter=None):
+    async def decode(self, prompt, limits, *, request_id, adapter=None, show=None):
         word = str(len(self.salts) % 10)
         async for piece in super().decode(prompt, limits, request_id=request_id, adapter=adapter):
             yield replace(piece, text=word, tokens=(ord(word),)) if piece.tokens else piece

@@ -124,8 +124,8 @@ def added_up(pieces):
     )
 
 
-async def told(stream, rests=()):
-    waits, pieces = iter(rests), []
+async def told(stream, rests=(), pieces=None):
+    waits, pieces = iter(rests), [] if pieces is None else pieces
     while said := await stream.next():
         pieces += said
         await asyncio.sleep(next(waits, 0))
@@ -144,9 +144,10 @@ IDS = st.integers(3, 49_151)  # bytes of halves of characters among them
     stop=st.sampled_from([(), ("e",), ("the", " a")]),
     logprobs=st.sampled_from([None, 1]),
     early=st.integers(0, 2),
+    takes=st.lists(st.booleans(), max_size=9),
 )
 def test_streams_add_up_to_what_vllm_alone_would_tell(
-    tokenizer, answers, pauses, rests, most, stop, logprobs, early
+    tokenizer, answers, pauses, rests, most, stop, logprobs, early, takes
 ):
     from server.vllm_decoder.streams import Streams
 
@@ -158,8 +159,17 @@ def test_streams_add_up_to_what_vllm_alone_would_tell(
         readers, left = {}, {}
         for number, answer in enumerate(answers):
             engine.early = answer[: min(early, len(answer) - 1)]
-            stream = await streams.open(prompt, params_of(stop, logprobs), str(number))
-            readers[str(number)] = stream, asyncio.create_task(told(stream, rests))
+            heard, taking = [], iter(takes)
+
+            def show(piece, heard=heard, taking=taking):
+                """What is shown past the reader comes between the pieces that are told to him."""
+                shown = next(taking, True)
+                if shown:
+                    heard.append(piece)
+                return shown
+
+            stream = await streams.open(prompt, params_of(stop, logprobs), str(number), show=show)
+            readers[str(number)] = stream, asyncio.create_task(told(stream, rests, heard))
             left[str(number)] = answer[len(engine.early) :]
         waits = iter(pauses)
         while any(left.values()):
