@@ -235,6 +235,10 @@ class Searcher:
                 near = vectors.nearest_each([segment.vectors for segment in segments], given, depth, *chosen)
             dense = [fusion.Dense(one) for one in near]
             if pending:  # what the leg weighs beside the other one
+                for leg, one, reading in zip(pending, near, read, strict=True):
+                    reading.awaited = True
+                    if not leg.done():  # the words take longer: time to read what is near
+                        reading.read(one.ids[: fusion.READ])
                 around = [background(group.snapshots, vector) for vector in given]
                 dense = [
                     fusion.Dense(one, behind, leg.result().grasp)
