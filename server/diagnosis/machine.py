@@ -26,7 +26,10 @@ _HALF_BY_HEART = ("avx512_bf16", "amx_bf16")
 def machine(settings: Settings, model: Path | None) -> Iterator[Finding]:
     """All of them. `model` is the folder of the engine's model, if it is one."""
     yield processor(_flags(), settings.engine.dtype)
-    yield card(settings.engine.kind == "vllm")
+    found = card(settings.engine.kind == "vllm")
+    yield found
+    if found.state == "ok" and settings.engine.kind == "vllm" and not _for_processor():
+        yield sharing(Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")))
     yield memory(settings, model, memory_bytes())
     yield disk(settings.paths.data)
     yield file_system(settings.paths.data, Path("/proc/mounts"))
@@ -53,22 +56,35 @@ def processor(flags: set[str], dtype: str) -> Finding:
 
 def card(engine: bool) -> Finding:
     """NVIDIA cards, and whether this vLLM is the build for them."""
-    from server.diagnosis.software import installed
-
     asked = ["nvidia-smi", "--query-gpu=name,driver_version,memory.free", "--format=csv,noheader"]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
         cards = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     except (OSError, subprocess.SubprocessError):
         cards = []
-    for_processor = "+cpu" in (installed("torch") or "")
+    for_processor = _for_processor()
     if cards and engine and for_processor:
         return warn("card", f"{'; '.join(cards)}, unused: torch is a build for the processor",
                     "install fewshot[gpu] in an environment of its own")  # fmt: skip
-    if not cards and engine and not for_processor and installed("torch"):
+    if not cards and engine and not for_processor:
         return fail("card", "none, and torch is a build for cards",
                     "check the driver with nvidia-smi, or install fewshot[cpu]")  # fmt: skip
     return ok("card", "; ".join(cards) or "none: engine and embedder run on the processor")
+
+
+def _for_processor() -> bool:
+    """Whether torch is a build that uses no card, or is not here at all."""
+    from server.diagnosis.software import installed
+
+    return "+cpu" in (installed("torch") or "+cpu")
+
+
+def sharing(pipes: Path) -> Finding:
+    """Whether engine, embedder and search work on the card at once; `pipes` is where MPS would listen."""
+    if (pipes / "control").exists():
+        return ok("card sharing", "by MPS: the engine and a search work on it at once")
+    way = "start the server by deploy/gpu/shared.sh (docs/gpu-host.md says what it costs)"
+    return warn("card sharing", "in turn: beside the engine each call of a search waits some 5 ms", way)
 
 
 def memory(settings: Settings, model: Path | None, available: int) -> Finding:

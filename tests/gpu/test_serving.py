@@ -20,7 +20,12 @@ def card() -> bool:
     return torch.cuda.is_available()
 
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not card(), reason="no card"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not card(), reason="no card"),
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("default"),  # what the host's torch calls deprecated is not ours
+]
 
 
 @pytest.fixture(scope="module")

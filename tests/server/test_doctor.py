@@ -183,3 +183,11 @@ def test_refused_settings_are_a_finding_too():
 def test_a_line_ends_with_the_way_out():
     assert line(ok("disk", "5 GiB")) == "ok   disk: 5 GiB"
     assert line(fail("disk", "full", "free some")) == "fail disk: full -> free some"
+
+
+def test_a_card_that_is_shared_in_turn_is_told_with_the_way_out(tmp_path):
+    apart = machine.sharing(tmp_path)
+    assert apart.state == "warn"
+    assert "deploy/gpu/shared.sh" in apart.way_out
+    (tmp_path / "control").touch()
+    assert machine.sharing(tmp_path).state == "ok"
