@@ -48,6 +48,14 @@ def test_the_command_has_the_daemon_and_its_status_is_told(environment, tmp_path
     assert Path(folder).parent == tmp_path
 
 
+@pytest.mark.parametrize(
+    ("asked", "counted"), [("3", "0"), ("5,2,7", "0,1,2"), ("GPU-8f2", "GPU-8f2"), ("", "")]
+)
+def test_cards_are_counted_among_those_the_daemon_has(environment, asked, counted):
+    done = run({**environment, "CUDA_VISIBLE_DEVICES": asked}, "sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES"')
+    assert done.stdout == f"{counted}\n"
+
+
 def test_a_signal_reaches_the_command_which_ends_in_its_own_time(environment):
     drains = "trap 'echo drained; exit 3' TERM; echo up; while :; do sleep 0.05; done"
     command = [str(SCRIPT), shutil.which("bash") or "bash", "-c", drains]

@@ -10,6 +10,11 @@ command -v nvidia-cuda-mps-control >/dev/null || {
 folder=$(mktemp -d "${TMPDIR:-/tmp}/fewshot-mps.XXXXXX")
 export CUDA_MPS_PIPE_DIRECTORY=$folder CUDA_MPS_LOG_DIRECTORY=$folder
 nvidia-cuda-mps-control -d || { echo "$0: the MPS daemon did not start: see $folder/control.log" >&2; exit 71; }
+case ${CUDA_VISIBLE_DEVICES-} in
+  *[!0-9,]* | "") ;;  # all of them, or names that stay what they are
+  *) CUDA_VISIBLE_DEVICES=$(seq -s, 0 "$(tr -dc , <<<"$CUDA_VISIBLE_DEVICES" | wc -c)")  # the daemon counts its own from 0
+    export CUDA_VISIBLE_DEVICES ;;
+esac
 "$@" &
 child=$!
 for signal in INT TERM HUP; do trap 'kill -'$signal' "$child" 2>/dev/null' $signal; done
