@@ -23,16 +23,17 @@ from indexer.seams import Ids
 
 TABLE, ABOUT = "frequencies.rows", "frequencies.json"
 COMMON = 8  # a term is common if it stands in one text of so many
-LEAST = 4096  # texts of an index that has a table: fewer are searched in half a millisecond
+LEAST = 32_768  # texts of an index that has a table: fewer are searched in half a millisecond
 _MOST_TERMS = 48  # of a table, the most frequent
 _MOST_TIMES = 255  # that a term of a table stands in one text
 _LONGEST = 60_000  # bytes of a term; tantivy leaves out those beyond 65,530
 _ROWS = 4096  # texts counted at once
-_SPARED = 20_000  # texts that a question must spare tantivy: 80 µs, what reading the table takes
 _SHARE = 0.035  # of what all terms weigh: the most that those left to the table may add
-# Texts asked for, times those wanted: DEEP · exp(DEEPER · share), so much nearly always tells which are the
-# best; AGAIN as many if it did not. Measured on a million texts of 90 words; a text costs 0.3 µs.
-_DEEP, _DEEPER, _AGAIN = 1.3, 45, 5
+# Texts asked for, times those wanted: DEEP · exp(DEEPER · what the terms left to the table may add), so many
+# nearly always tell which are the best; AGAIN as many if not. Measured on a million texts of 90 words.
+_DEEP, _DEEPER, _AGAIN = 1.5, 0.5, 3
+# Texts that a question must spare tantivy (4 ns each), for the use of the table and each text asked for.
+_SPARED, _SPARED_EACH = 40_000, 150
 _ROUNDED = 1 + 1e-5  # sums of 32 bits
 
 Floats = NDArray[np.float32]
@@ -89,7 +90,7 @@ class Weighed(NamedTuple):
 
     terms: dict[str, float]  # idf · (k1 + 1), each times what the question gives it
     most: float
-    share: float  # that is of what all terms of the question weigh
+    deep: int  # texts to be asked for by the other terms
 
 
 def discard(folder: Path) -> None:
@@ -120,13 +121,13 @@ class Frequencies:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return cls(np.frombuffer(mapped, _row(len(about["terms"]))), about)
 
-    def spared(self, asked: Mapping[str, tuple[float, int]]) -> Weighed | None:
-        """Terms to leave out of a question; None where it would not be the faster for it.
+    def spared(self, asked: Mapping[str, tuple[float, int]], top: int) -> Weighed | None:
+        """Terms to leave out of a question for the best `top`; None where it would not be the faster for it.
 
         `asked` has of each term what multiplies its own BM25, and how many texts have it.
         """
         known = [term for term in asked if term in self._column]
-        if not known or sum(asked[term][1] for term in known) < _SPARED:
+        if sum(asked[term][1] for term in known) < _SPARED + _SPARED_EACH * _DEEP * top:
             return None
         own = {term: _weight(texts, self._size, times) for term, (times, texts) in asked.items()}
         total = sum(own.values())
@@ -137,9 +138,10 @@ class Frequencies:
                 break
             chosen[term] = own[term]
             most, spared = most + peak, spared + asked[term][1]
-        if spared < _SPARED or len(chosen) == len(asked):
+        deep = math.ceil(_DEEP * math.exp(_DEEPER * most) * top)
+        if spared < _SPARED + _SPARED_EACH * deep or len(chosen) == len(asked):
             return None
-        return Weighed(chosen, most, most / total)
+        return Weighed(chosen, most, deep)
 
     def best(
         self,
@@ -153,9 +155,8 @@ class Frequencies:
         `search` finds so many by the rarer terms alone, `named` their ids. A text that is not among those
         has at most what the last of them has of the rarer terms, and of the common ones `common.most`.
         """
-        deep = math.ceil(_DEEP * math.exp(_DEEPER * common.share) * top)
-        for wanted in (min(deep, self._size), min(_AGAIN * deep, self._size)):  # tantivy makes room for them
-            hits = search(wanted)
+        for wanted in (common.deep, _AGAIN * common.deep):
+            hits = search(min(wanted, self._size))  # tantivy makes room for as many
             if len(hits) < top:
                 return None
             rows = np.array(named(hits), dtype=np.int64)

@@ -176,7 +176,7 @@ class TantivyKeywords:
         found = None
         if (table := self._frequencies) is not None:
             asked = {term: (weight, self.rarity(term).texts) for term, weight in weights.items()}
-            if common := table.spared(asked):
+            if common := table.spared(asked, top):
                 rarer = self._query({term: asked[term][0] for term in asked.keys() - common.terms})
                 found = table.best(
                     common, top, partial(self._first, rarer), lambda hits: self.named(hits).ids
