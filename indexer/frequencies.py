@@ -41,6 +41,11 @@ Found = list[tuple[float, Any]]  # (score, an address that its index understands
 _K1, _B = np.float32(1.2), np.float32(0.75)  # as tantivy has them
 
 
+def worth_it(texts: int) -> bool:
+    """Whether an index of so many gets a table."""
+    return texts >= LEAST
+
+
 class Counted:
     """The terms of texts as they come, for the table at the end."""
 
@@ -54,9 +59,9 @@ class Counted:
         self._terms.extend([self._numbers[term] for term in terms])
 
     def write(self, folder: Path, ids: Ids) -> None:
-        """The table of the texts so far, whose ids these are; nothing if they are few or share no terms."""
+        """The table of the texts so far, whose ids these are; nothing if they share no terms."""
         texts = len(self._lengths)
-        if texts < LEAST or len(np.unique(ids)) < texts:
+        if len(np.unique(ids)) < texts:
             return
         if any(len(term.encode()) > _LONGEST for term in self._numbers):
             return

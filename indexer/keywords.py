@@ -16,7 +16,7 @@ import numpy as np
 import tantivy
 
 from indexer.errors import StoreDamaged
-from indexer.frequencies import Counted, Frequencies, discard
+from indexer.frequencies import Counted, Frequencies, discard, worth_it
 from indexer.records import Ranked
 from indexer.scored import Scored, among, best, visible
 from indexer.seams import Ids
@@ -96,7 +96,7 @@ class TantivyKeywords:
 
     def add(self, ids: Ids, texts: Sequence[str]) -> None:
         """Index one text per id, in one commit."""
-        first = not self.size and self.field == _FIELD
+        first = worth_it(len(ids)) and not self.size and self.field == _FIELD
         counted = Counted()
         writer = self._index.writer(_HEAP_BYTES, 1)
         for row, text in zip(ids.tolist(), texts, strict=True):
