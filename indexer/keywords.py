@@ -26,7 +26,7 @@ FOLDER = "keywords"
 NONE = np.empty(0, dtype=np.int64)
 MOST_TERMS = 256  # of a query; the rarest are kept
 REMEMBERED = 50_000  # words whose stem, and terms whose weight in an index, is kept
-_HEAP_BYTES = 128_000_000  # beyond it tantivy starts another segment, and each is searched apart
+_HEAP_BYTES, _LARGE_HEAP_BYTES = 32_000_000, 128_000_000  # beyond it tantivy starts a segment, searched apart
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
 _FIELD, _FIELD_0_1_0 = "stems", "terms"
@@ -98,7 +98,7 @@ class TantivyKeywords:
         """Index one text per id, in one commit."""
         first = worth_it(len(ids)) and not self.size and self.field == _FIELD
         counted = Counted()
-        writer = self._index.writer(_HEAP_BYTES, 1)
+        writer = self._index.writer(_LARGE_HEAP_BYTES if first else _HEAP_BYTES, 1)
         for row, text in zip(ids.tolist(), texts, strict=True):
             document = tantivy.Document()
             document.add_integer("id", row)
