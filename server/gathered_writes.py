@@ -58,24 +58,33 @@ class GatheredWrites:
             self._chunk()
         self._waiting.append(data)
         self._size_bytes += len(data)
-        if not self._expects or self._size_bytes > MOST_BYTES:
-            self._written()
+        if self._size_bytes > MOST_BYTES:
+            self.flush()
+        elif not self._expects:
+            self._expects = True
+            self._turns_end.call(self.flush)
 
     def write_chunk(self, frame: bytes) -> None:
         """`frame` in a body of `transfer-encoding: chunked`; those of one turn make one HTTP chunk."""
         self._frames.append(frame)
         self._size_bytes += len(frame)
-        if not self._expects or self._size_bytes > MOST_BYTES:
-            self._written()
+        if self._size_bytes > MOST_BYTES:
+            self.flush()
+        elif not self._expects:
+            self._expects = True
+            self._turns_end.call(self.flush)
 
     def flush(self) -> None:
         """Hand over what waits."""
         self._expects = False
         if self._frames:
             self._chunk()
-        waiting, self._waiting, self._size_bytes = self._waiting, [], 0
+        waiting = self._waiting
+        self._size_bytes = 0
         if waiting:
-            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+            data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+            waiting.clear()
+            self._transport.write(data)
 
     def get_write_buffer_size(self) -> int:
         return self._size_bytes + self._transport.get_write_buffer_size()
@@ -88,14 +97,6 @@ class GatheredWrites:
         self._waiting.clear()
         self._frames.clear()
         self._transport.abort()
-
-    def _written(self) -> None:
-        """More than may wait, or the first of a turn."""
-        if self._size_bytes > MOST_BYTES:
-            self.flush()
-        else:
-            self._expects = True
-            self._turns_end.call(self.flush)
 
     def _chunk(self) -> None:
         """Close the HTTP chunk: its length is known."""

@@ -87,7 +87,7 @@ class Decoder(Protocol):
         """Pieces of `limits.n` choices, interleaved. `adapter` is the reference of one that is loaded.
 
         Goes on while nobody asks; then what has come is one piece. Pieces of an answer of one choice may be
-        given to `show` in place of being yielded, the last one never.
+        offered to `show`, and what it takes is not yielded; the last one it never takes.
         Raises EngineUnavailable when the engine is dead or not yet up.
         """
         ...
