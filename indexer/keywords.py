@@ -8,7 +8,7 @@ Indexes of release 0.1.0, which stemmed English only, are searched by the terms 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -16,7 +16,6 @@ import numpy as np
 import tantivy
 
 from indexer.errors import StoreDamaged
-from indexer.frequencies import Counted, Frequencies, discard, worth_it
 from indexer.records import Ranked
 from indexer.scored import Scored, among, best, visible
 from indexer.seams import Ids
@@ -26,6 +25,7 @@ FOLDER = "keywords"
 NONE = np.empty(0, dtype=np.int64)
 MOST_TERMS = 256  # of a query; the rarest are kept
 REMEMBERED = 50_000  # words whose stem, and terms whose weight in an index, is kept
+_LARGE = 1 << 15  # texts; for fewer the large heap, which takes milliseconds to set up, is no gain
 _HEAP_BYTES, _LARGE_HEAP_BYTES = 32_000_000, 128_000_000  # beyond it tantivy starts a segment, searched apart
 _SATURATION = 2.2  # k1 + 1: what one term can add at most, times its idf
 
@@ -88,30 +88,21 @@ class TantivyKeywords:
         try:
             self._index, self.field = _opened(folder)
             self._searcher = self._index.searcher()
-            self._frequencies = Frequencies.opened(folder)
-        except (ValueError, OSError, KeyError) as error:
+        except (ValueError, OSError) as error:
             raise StoreDamaged(f"{folder} is not a readable keyword index") from error
         self._folder = folder
         self._reopen()
 
     def add(self, ids: Ids, texts: Sequence[str]) -> None:
         """Index one text per id, in one commit."""
-        first = worth_it(len(ids)) and not self.size and self.field == _FIELD
-        counted = Counted()
-        writer = self._index.writer(_LARGE_HEAP_BYTES if first else _HEAP_BYTES, 1)
+        writer = self._index.writer(_HEAP_BYTES if len(ids) < _LARGE else _LARGE_HEAP_BYTES, 1)
         for row, text in zip(ids.tolist(), texts, strict=True):
             document = tantivy.Document()
             document.add_integer("id", row)
             found = words(text)
-            spelled = self.spelled(list(map(_stem, found)), found)
-            document.add_text(self.field, " ".join(spelled))
+            document.add_text(self.field, " ".join(self.spelled(list(map(_stem, found)), found)))
             writer.add_document(document)
-            if first:
-                counted.add(spelled)
         self._commit(writer)
-        if first:
-            counted.write(self._folder, ids)
-            self._frequencies = Frequencies.opened(self._folder)
 
     def remove(self, ids: Ids) -> None:
         """Drop texts by id; unknown ids are ignored."""
@@ -173,18 +164,7 @@ class TantivyKeywords:
 
     def hits(self, weights: dict[str, float], top: int) -> list[Hit]:
         """The best `top` texts, in tantivy's own words."""
-        found = None
-        if (table := self._frequencies) is not None:
-            asked = {term: (weight, self.rarity(term).texts) for term, weight in weights.items()}
-            if common := table.spared(asked, top):
-                rarer = self._query({term: asked[term][0] for term in asked.keys() - common.terms})
-                found = table.best(
-                    common, top, partial(self._first, rarer), lambda hits: self.named(hits).ids
-                )
-        return found or self._first(self._query(weights), top)
-
-    def _first(self, query: tantivy.Query, top: int) -> list[Hit]:
-        return cast(list[Hit], self._searcher.search(query, top, count=False).hits)
+        return cast(list[Hit], self._searcher.search(self._query(weights), top, count=False).hits)
 
     def named(self, hits: Sequence[Hit]) -> Scored:
         """The same by their ids."""
@@ -204,8 +184,6 @@ class TantivyKeywords:
         )
 
     def _commit(self, writer: tantivy.IndexWriter) -> None:
-        discard(self._folder)
-        self._frequencies = None
         writer.commit()
         writer.wait_merging_threads()
         self._index.reload()
