@@ -111,10 +111,15 @@ def _logged(rows: list[Row[Any]], made: list[Decision]) -> Logged:
     )
 
 
-def version_of(connection: Connection) -> tuple[int, int, int]:
-    """Changes with every row of experiments."""
-    first, second, third = (
-        connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+VERSION = select(  # changes with every row of experiments
+    *(
+        select(func.coalesce(func.max(table.c.id), 0)).scalar_subquery().label(table.name)
         for table in (definitions, decisions, defaults)
     )
+)
+
+
+def version_of(connection: Connection) -> tuple[int, int, int]:
+    """As of this moment of the connection."""
+    first, second, third = connection.execute(VERSION).one()
     return first, second, third
