@@ -155,7 +155,7 @@ class Exchange:
     def open(self) -> bool:
         """False where `send` has to write: nothing has begun, no chunks, or the reader is behind."""
         cycle = self._cycle
-        return not (not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused)
+        return bool(cycle.chunked_encoding) and not (cycle.response_complete or cycle.flow.write_paused)
 
     def write(self, data: bytes) -> bool:
         """Whether it was open. Dropped where the caller has gone."""

@@ -23,8 +23,8 @@ from server.schema import adapters as table
 from server.schema import open_schema
 
 Action = Literal["add", "load", "unload", "reject", "promote", "rollback", "unbind", "delete"]
-_newest = sa.select(sa.func.max(steps.c.id).label("newest"))
-_NEWEST = Statement(_newest)
+NEWEST_STEP = sa.select(sa.func.max(steps.c.id).label("newest"))
+_REVISION = Statement(NEWEST_STEP)
 FROM_ROW = ("name", "version", "kind", "digest", "base", "bytes", "length", "parent")
 
 
@@ -76,7 +76,7 @@ class Book:
 
     def revision(self) -> int:
         """Rises with every step: a cheap look, for every server looks once a second."""
-        ((newest,),) = _NEWEST.rows(self._engine, asker="")
+        ((newest,),) = _REVISION.rows(self._engine, asker="")
         return int(newest or 0)
 
     def state(self) -> State:
@@ -237,7 +237,7 @@ def _row(connection: sa.Connection, reference: str) -> Mapping[str, Any]:
 
 
 def _revision(connection: sa.Connection) -> int:
-    return int(connection.execute(_newest).scalar() or 0)
+    return int(connection.execute(NEWEST_STEP).scalar() or 0)
 
 
 def _meaning(connection: sa.Connection, alias: str) -> str | None:
