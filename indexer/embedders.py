@@ -3,6 +3,7 @@
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ REMEMBERED = 64  # questions whose vectors are kept
 class Embedders:
     """Models by digest: those given, and those found under a folder by name. Safe for several threads."""
 
-    def __init__(self, models: Path | None, *given: Embedder) -> None:
-        """`models` holds a folder per model; None means that only the given ones may be used."""
+    def __init__(self, models: Path | None, *given: Embedder, devices: Sequence[str] = ()) -> None:
+        """`models` holds a folder per model; None means that only the given ones may be used.
+
+        `devices` as torch names them, for models opened here; none: the best there is.
+        """
         self._models = models
         self._given = given
+        self._devices = devices
         self._opened: dict[str, Embedder] = {}  # by digest
         self._opening = threading.Lock()
         self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
@@ -49,7 +54,7 @@ class Embedders:
             here = self._models is not None and re.fullmatch(r"\w[\w.-]*", name)
             if self._models is None or not here or not (self._models / name).is_dir():
                 raise EmbedderMissing(f"no embedding model '{name}' on this server; GET /v1/models names one")
-            embedder = open_embedder(name, self._models)
+            embedder = open_embedder(name, self._models, self._devices)
             return self._opened.setdefault(embedder.digest, embedder)
 
     def query(self, embedder: Embedder, text: str) -> Vectors:
@@ -78,7 +83,7 @@ class Embedders:
                 return embedder
             near = embedder
         if self._models is not None and (name == "hash" or "/" in name or (self._models / name).is_dir()):
-            near = open_embedder(name, self._models)
+            near = open_embedder(name, self._models, self._devices)
             if near.digest == digest:
                 return near
         if near is None or (self._models is not None and near.name != name):

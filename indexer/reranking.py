@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 _BATCH = 16
 
 
-def open_reranker(folder: Path) -> Reranker:
-    """The cross-encoder in a folder; raises `RerankerMissing` when there is none that can rank."""
-    return CrossEncoderReranker(folder)
+def open_reranker(folder: Path, device: str | None = None) -> Reranker:
+    """The cross-encoder in a folder, on the device as torch names it; none: the best there is.
+
+    Raises `RerankerMissing` when there is none that can rank.
+    """
+    return CrossEncoderReranker(folder, device)
 
 
 class CrossEncoderReranker:
     """A sentence-transformers cross-encoder with one output, safetensors only."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str | None = None) -> None:
         """Raises `RerankerMissing` when the folder holds no such model."""
         try:
             config = json.loads((folder / "config.json").read_bytes())
@@ -41,7 +44,7 @@ class CrossEncoderReranker:
             raise RerankerMissing(f"the model in {folder} has {outputs} outputs; a reranker has one")
         if not list(folder.glob("*.safetensors")):
             raise RerankerMissing(f"{folder} holds no weights as safetensors; save the model again as such")
-        self._folder = folder
+        self._folder, self._device = folder, device
         self.name = folder.name
         self._loading = threading.Lock()
         self._reading = threading.Lock()  # the fast tokenizer keeps its padding in itself
@@ -67,7 +70,10 @@ class CrossEncoderReranker:
                 from sentence_transformers import CrossEncoder
 
                 self._model = CrossEncoder(
-                    str(self._folder), local_files_only=True, model_kwargs={"use_safetensors": True}
+                    str(self._folder),
+                    device=self._device,
+                    local_files_only=True,
+                    model_kwargs={"use_safetensors": True},
                 )
             return self._model
 

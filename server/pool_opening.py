@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from indexer.devices import torch_names
 from indexer.embedders import Embedders
 from indexer.embedding import open_embedder
 from indexer.seams import Embedder
@@ -21,7 +22,9 @@ def open_demos(settings: Settings, embedders: Embedders, embedder: Embedder) -> 
     if paths.demos is None and not files:
         return PoolDemos(None)
     if knobs.embedder is not None:
-        embedder = open_embedder(knobs.embedder, paths.cache / "models")
+        embedder = open_embedder(
+            knobs.embedder, paths.cache / "models", torch_names(settings.retrieval.device)
+        )
     embed = evened(embedder.passages, knobs.poolings)
 
     digest = embedder.digest if knobs.poolings == 1 else f"{embedder.digest}/{knobs.poolings}"

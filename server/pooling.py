@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from indexer.devices import torch_names
 from indexer.embedding import open_embedder
 from indexer.errors import IndexerError
 from prompts.cli import prompts
@@ -117,7 +118,7 @@ def demo_embedder(settings: Settings) -> tuple[Embed, str]:
     knobs = settings.demos
     name = knobs.embedder or settings.retrieval.embedder
     try:
-        opened = open_embedder(name, settings.paths.cache / "models")
+        opened = open_embedder(name, settings.paths.cache / "models", torch_names(settings.retrieval.device))
     except IndexerError as problem:
         raise click.ClickException(str(problem)) from None
     digest = opened.digest if knobs.poolings == 1 else f"{opened.digest}/{knobs.poolings}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from indexer.devices import PATTERN
 from server.adapter_settings import Adapters, LoraRank
 from server.alias_settings import Alias, AliasName
 from server.network_settings import Connections, Server
@@ -104,8 +105,11 @@ class Retrieval(Section):
     reranker: str | None = Field(
         None, description="folder of a cross-encoder that reads the best 50 again; none: no reranking"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where large segments are searched; auto: on a card that FAISS can use, if any"
+    device: str = Field(
+        "auto",
+        pattern=f"^({PATTERN})$",
+        description="where questions are embedded and large segments searched: `auto` (a card, if any), "
+        "`cpu`, `cuda`, `cuda:1`",
     )
     top: int = Field(4, ge=1, le=50, description="chunks put before the model when nobody says otherwise")
     per_file: int | None = Field(

@@ -1,7 +1,7 @@
 """Settings → open parts: the only place where concrete classes are chosen."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from indexer.backlog import Backlog
 from indexer.catalogue import Catalogue
 from indexer.database import open_database
+from indexer.devices import torch_names
 from indexer.embedders import Embedders
 from indexer.embedding import open_embedder
 from indexer.reranking import open_reranker
@@ -75,13 +76,14 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[Ope
         database = open_database(paths.data / "journal.db")
         journal = Journal(database, secret=secret, keep=settings.journal.keep)
         stack.callback(journal.close)
-        embedder = open_embedder(settings.retrieval.embedder, paths.cache / "models")
-        embedders = Embedders(paths.cache / "models", embedder)
+        devices = torch_names(settings.retrieval.device)
+        embedder = open_embedder(settings.retrieval.embedder, paths.cache / "models", devices)
+        embedders = Embedders(paths.cache / "models", embedder, devices=devices)
         retriever = IndexRetriever(
             Searcher(
                 paths.data,
                 embedders,
-                _reranker(settings.retrieval.reranker),
+                _reranker(settings.retrieval.reranker, devices),
                 open_card(settings.retrieval.device),
                 metrics.searched,
             ),
@@ -253,5 +255,5 @@ def _door(settings: Settings, database: sa.Engine, secret: bytes) -> Door:
     return Door(Keys(database, pepper=secret) if settings.auth.enabled else None, Quotas(default))
 
 
-def _reranker(folder: str | None) -> Reranker | None:
-    return open_reranker(Path(folder).expanduser()) if folder else None
+def _reranker(folder: str | None, devices: Sequence[str]) -> Reranker | None:
+    return open_reranker(Path(folder).expanduser(), *devices) if folder else None

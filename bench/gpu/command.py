@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -32,6 +32,7 @@ from bench.rag_requests import TOP
 from bench.records import EXIT_CODES, NotMeasured, Result
 from bench.report import markdown, write
 from bench.rounds import ending_after
+from indexer.devices import torch_names
 from indexer.embedding import open_embedder
 from indexer.machine import cores
 from indexer.seams import Embedder
@@ -63,6 +64,7 @@ TTFT_QUICK = ttft.Effort(rounds=2, requests=3, tokens=4, concurrency=(1, 4))
     type=click.Path(file_okay=False, path_type=Path),
     help="Keeps the store that rag_tax and goodput search, or has it already.",
 )
+@click.option("--search-device", default="auto", show_default=True, help="Where they search: cpu, cuda:1.")
 @click.option("--passages", type=click.IntRange(TOP), help="Of that store; 100,000 else.")
 @click.option(
     "--minutes",
@@ -83,6 +85,7 @@ def command(
     kv_bytes: int | None,
     lora_streams: int,
     library: Path | None,
+    search_device: str,
     passages: int | None,
     minutes: float | None,
     patience: float,
@@ -102,9 +105,10 @@ def command(
     ):
         folder = _model(shape, tokenizer, models or Path(scratch))
         say(f"{shape}: {folder}")
-        searched, searching = library or Path(scratch, "library"), _searching(quick, passages)
+        searched = Searched(library or Path(scratch, "library"), search_device)
+        searching = _searching(quick, passages)
         if SEARCHING.intersection(wanted):
-            fill(searched, searching.passages, _embedder(), say)
+            fill(searched.folder, searching.passages, searched.embedder(), say)
         with _engines(
             folder, wanted, searched, _full(shape, quick).streams, _lora(quick, lora_streams), share,
             lora_share, kv_bytes, Path(scratch),
@@ -126,11 +130,21 @@ def _model(shape: str, tokenizer: str, models: Path) -> Path:
     return write_model(shape, Path(reading), models / f"shape-{shape}")
 
 
+class Searched(NamedTuple):
+    """The folder whose store rag_tax and goodput search, and where: `retrieval.device`."""
+
+    folder: Path
+    device: str
+
+    def embedder(self) -> Embedder:
+        return open_embedder(EMBEDDER, load_settings().paths.cache / "models", torch_names(self.device))
+
+
 @contextmanager
 def _engines(
     folder: Path,
     wanted: Sequence[str],
-    searched: Path,
+    searched: Searched,
     streams: int,
     adapters: lora.Effort,
     share: float,
@@ -157,8 +171,8 @@ def _engines(
             if name == "lora" and "lora" not in wanted:
                 opened.append(None)
                 continue
-            searching = name == "plain" and bool(SEARCHING.intersection(wanted))
-            data = searched if searching else scratch / name
+            searching = searched if name == "plain" and SEARCHING.intersection(wanted) else None
+            data = searching.folder if searching else scratch / name
             if name == "lora":
                 staying, turning = lora.names(adapters.loads)
                 lora.write_loras(folder, data / "inbox", [*staying, *turning])
@@ -186,16 +200,14 @@ def _searching(quick: bool, passages: int | None) -> goodput.Effort:
     return replace(effort, passages=passages or effort.passages)
 
 
-def _embedder() -> Embedder:
-    return open_embedder(EMBEDDER, load_settings().paths.cache / "models")
-
-
-def _settings(data: Path, engine: dict[str, Any], searching: bool) -> Settings:
+def _settings(data: Path, engine: dict[str, Any], searching: Searched | None) -> Settings:
     data.mkdir(parents=True, exist_ok=True)
     chosen = {
         "paths": {"data": str(data)},
         "server": {"port": 0, "queue": 4096},
-        "retrieval": {"embedder": EMBEDDER if searching else "hash"},
+        "retrieval": {"embedder": EMBEDDER, "device": searching.device}
+        if searching
+        else {"embedder": "hash"},
         "engine": engine,
     }
     return load_settings(environ={}, overrides=chosen)
@@ -211,7 +223,7 @@ def _runs(
     shape: str,
     quick: bool,
     loras: lora.Effort,
-    searched: Path,
+    searched: Searched,
     searching: goodput.Effort,
 ) -> dict[str, Run]:
     def need(engine: Host | None) -> Host:
@@ -234,7 +246,7 @@ def _runs(
 
     async def retrieval() -> Result:
         effort = replace(rag_tax.QUICK if quick else RAG_TAX, passages=searching.passages)
-        return await rag_tax.measure_on(need(plain), searched, _embedder(), effort, say)
+        return await rag_tax.measure_on(need(plain), searched.folder, searched.embedder(), effort, say)
 
     async def arriving() -> Result:
         return await goodput.measure(need(plain), clients, shape, searching, say)

@@ -5,11 +5,13 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import faiss
 import numpy as np
 
+from indexer.devices import card_number
 from indexer.errors import IndexOptionRefused
 from indexer.seams import Vectors
 from indexer.vectors.card import Card
@@ -32,18 +34,10 @@ def cards() -> int:
     return int(_faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
-def pick(device: str) -> str:
-    """`cuda` or `cpu` for auto, cpu or cuda; raises `IndexOptionRefused` when there is no such card."""
-    if device == "cuda" and not cards():
-        raise IndexOptionRefused(
-            "no card that FAISS can use: install faiss-gpu-cuvs in place of faiss-cpu, or search on the cpu"
-        )
-    return "cuda" if device != "cpu" and cards() else "cpu"
-
-
 def open_card(device: str) -> Card | None:
-    """The card to search on for auto, cpu or cuda; None: the processor. Raises as `pick` does."""
-    return Card(CudaEngine) if pick(device) == "cuda" else None
+    """The card to search on, as `indexer.devices` names it; None: the processor. Raises as `card_number`."""
+    number = card_number(device, cards())
+    return None if number is None else Card(partial(CudaEngine, card=number))
 
 
 class CudaEngine:
@@ -52,6 +46,7 @@ class CudaEngine:
     def __init__(self, temporary_bytes: int = TEMPORARY_BYTES, card: int = 0) -> None:
         self._card = card
         self._temporary_bytes = temporary_bytes
+        _use(card)
         self._resources: Any = _faiss.StandardGpuResources()
         self._resources.setTempMemory(temporary_bytes)
         self._resources.getResources().syncDefaultStream(card)  # takes the card, and the memory just set, now
@@ -155,6 +150,16 @@ class CudaEngine:
         index = _faiss.GpuIndexCagra(self._resources, rows.shape[1], faiss.METRIC_INNER_PRODUCT, settings)
         index.train(widen(rows))
         return index
+
+
+def _use(card: int) -> None:
+    """Make it the calling thread's card, for what asks the driver and names none."""
+    driver, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+    status = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), card)
+    # Never released: it is the one that torch and FAISS use too, and lives as long as the process.
+    status = status or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    if status := status or driver.cuCtxSetCurrent(context):
+        raise IndexOptionRefused(f"card {card} cannot be used (CUDA error {status}): search on the cpu")
 
 
 @contextmanager

@@ -29,7 +29,8 @@ def machine(settings: Settings, model: Path | None) -> Iterator[Finding]:
     found = card(settings.engine.kind == "vllm")
     yield found
     if found.state == "ok" and settings.engine.kind == "vllm" and not _for_processor():
-        yield sharing(Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")))
+        pipes = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
+        yield sharing(pipes, settings.retrieval.device, len(found.found.split("; ")))
     yield memory(settings, model, memory_bytes())
     yield disk(settings.paths.data)
     yield file_system(settings.paths.data, Path("/proc/mounts"))
@@ -79,11 +80,18 @@ def _for_processor() -> bool:
     return "+cpu" in (installed("torch") or "+cpu")
 
 
-def sharing(pipes: Path) -> Finding:
-    """Whether engine, embedder and search work on the card at once; `pipes` is where MPS would listen."""
+def sharing(pipes: Path, device: str, cards: int) -> Finding:
+    """Whether engine, embedder and search work on a card at once; `pipes` is where MPS would listen.
+
+    `device` is where the search is, and the engine is on the first of the cards.
+    """
+    if device not in ("auto", "cuda", "cuda:0"):
+        return ok("card sharing", f"none: the engine is on cuda:0, the search on {device}")
     if (pipes / "control").exists():
         return ok("card sharing", "by MPS: the engine and a search work on it at once")
     way = "start the server by deploy/gpu/shared.sh (docs/gpu-host.md says what it costs)"
+    if cards > 1:
+        way = f"set retrieval.device = cuda:1, or {way}"
     return warn("card sharing", "in turn: beside the engine each call of a search waits some 5 ms", way)
 
 

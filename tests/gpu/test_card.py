@@ -1,13 +1,16 @@
 """The same laws as with the scanning engine, on FAISS and a real card."""
 
+from functools import partial
+
 import faiss
 import numpy as np
 import pytest
 
+from indexer.devices import card_number
 from indexer.vectors.card import Card
 from indexer.vectors.card_thread import Asked, Placed
 from indexer.vectors.choice import Choice
-from indexer.vectors.cuda import TEMPORARY_BYTES, CudaEngine, cards, pick
+from indexer.vectors.cuda import TEMPORARY_BYTES, CudaEngine, cards, open_card
 from tests.indexer.test_card import (  # noqa: F401
     MANY,
     card,
@@ -33,8 +36,30 @@ def engines():
 
 
 def test_a_card_is_picked_when_there_is_one():
-    assert pick("auto") == "cuda"
-    assert pick("cpu") == "cpu"
+    assert card_number("auto", cards()) == 0
+    assert open_card("auto") is not None
+    assert open_card("cpu") is None
+
+
+@pytest.mark.skipif(cards() < 2, reason="one card")
+def test_a_second_card_holds_what_it_searches(plain):  # noqa: F811
+    made, queries = Choice("flat", "float16", {}, ""), questions(8)
+    halves = [plain.stored[: MANY // 2], plain.stored[MANY // 2 :]]
+
+    def work(engine):
+        before = engine.memory_bytes
+        two = [engine.place(rows, made) for rows in halves]
+        whole = engine.join(two, 1 << 30)
+        found = engine.search(whole.index, queries, 10, 0).positions
+        return [index.getDevice() for index in (*two, whole.index)], before - engine.memory_bytes, found
+
+    opened = [Card(partial(CudaEngine, card=number)) for number in (0, 1)]
+    (_, _, expected), (devices, taken, found) = [one.thread.order(work) for one in opened]
+    for one in opened:
+        one.close()
+    assert devices == [1, 1, 1]
+    assert taken > 4 * plain.stored.size  # the rows in 16 bits and their copy: it is the second one's memory
+    assert np.array_equal(found, expected)
 
 
 def test_sixteen_bits_go_through_cuvs_within_the_cap(plain):  # noqa: F811

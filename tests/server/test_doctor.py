@@ -186,8 +186,13 @@ def test_a_line_ends_with_the_way_out():
 
 
 def test_a_card_that_is_shared_in_turn_is_told_with_the_way_out(tmp_path):
-    apart = machine.sharing(tmp_path)
-    assert apart.state == "warn"
-    assert "deploy/gpu/shared.sh" in apart.way_out
+    for device in ("auto", "cuda", "cuda:0"):
+        apart = machine.sharing(tmp_path, device, cards=1)
+        assert apart.state == "warn"
+        assert "deploy/gpu/shared.sh" in apart.way_out
+        assert "cuda:1" not in apart.way_out
+        assert "retrieval.device = cuda:1" in machine.sharing(tmp_path, device, cards=2).way_out
+    for device in ("cpu", "cuda:1"):
+        assert machine.sharing(tmp_path, device, cards=2).state == "ok"
     (tmp_path / "control").touch()
-    assert machine.sharing(tmp_path).state == "ok"
+    assert machine.sharing(tmp_path, "auto", cards=1).state == "ok"
