@@ -8,7 +8,7 @@ A request is good when its first token comes within twice what it takes without 
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,6 +49,25 @@ QUICK = Effort(
 FULL = Effort(
     rounds=2, seconds=10.0, shares=(0.7, 0.9), tokens=128, requests=256, streams=128, passages=100_000
 )  # fmt: skip
+
+
+class Spread:
+    """How long first tokens took, by arm, share and part of the way, over all samples."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[str, float, str], list[float]] = {}
+
+    def add(self, arm: str, share: float, part: str, seconds: Iterable[float]) -> None:
+        self._seconds.setdefault((arm, share, part), []).extend(seconds)
+
+    def of(self, arm: str) -> dict[str, float]:
+        """Medians and 90 % of an arm, in milliseconds."""
+        return {
+            f"{part}_ms_p{of_all}_at_{share:.0%}": 1e3 * float(np.quantile(seconds, of_all / 100))
+            for (name, share, part), seconds in sorted(self._seconds.items())
+            if name == arm
+            for of_all in (50, 90)
+        }
 
 
 class Answered(NamedTuple):
@@ -102,6 +121,7 @@ class Arms:
         self._asked = {"A5": 0, "A6": 0}
         self._prompts: dict[int, list[tuple[int, ...]]] = {}  # of each sample of A5
         self.limit = self.full_rate = 0.0
+        self.spread = Spread()
         self.problems: list[str] = []
 
     def samples(self) -> dict[str, Sample]:
@@ -141,6 +161,9 @@ class Arms:
                 Answered(one.first - one.asked + one.late, one.ended - one.asked + one.late) for one in heard
             ]
             best = max(best, self._rate(answered))
+            self.spread.add("A5", share, "first_token", (answer.first for answer in answered))
+            in_engine = await self._host.engine_times()
+            self.spread.add("A5", share, "of_it_in_the_engine", (one.ttft for one in in_engine.values()))
         return best
 
     async def oracle(self) -> float:
@@ -151,7 +174,9 @@ class Arms:
             work = partial(
                 arriving, prompts=self._prompts[at], times=self._times(share), tokens=self._effort.tokens
             )
-            best = max(best, self._rate(await self._host.call(work)))
+            answered = await self._host.call(work)
+            best = max(best, self._rate(answered))
+            self.spread.add("A6", share, "first_token", (answer.first for answer in answered))
         return best
 
     def _rate(self, answered: Sequence[Answered]) -> float:
@@ -170,6 +195,7 @@ class Arms:
         await self._host.call(forget_prefixes)
         await self._closed(self._requests(902, 1), 1)
         await self._host.engine_prompts()
+        await self._host.engine_times()
 
     async def _closed(self, requests: Sequence[bytes], streams: int) -> list[Any]:
         async with connected(self._host.up.port, streams) as connections:
@@ -224,7 +250,11 @@ async def measure(
         noise_floor=floor(rounds, "A6"),
         rounds=rounds,
         arms={
-            name: {"good_requests_per_second": level(rounds, name), "noise": noise(rounds, name)}
+            name: {
+                "good_requests_per_second": level(rounds, name),
+                "noise": noise(rounds, name),
+                **arms.spread.of(name),
+            }
             for name in rounds
         },
         checks=[Check("every answer is whole", not arms.problems, "; ".join(arms.problems[:2]))],
