@@ -58,7 +58,7 @@ def test_a_second_card_holds_what_it_searches(plain):  # noqa: F811
     for one in opened:
         one.close()
     assert devices == [1, 1, 1]
-    assert taken > 4 * plain.stored.size  # the rows in 16 bits and their copy: it is the second one's memory
+    assert taken >= 2 * plain.stored.size  # the rows in 16 bits: it is the second one's memory that is told
     assert np.array_equal(found, expected)
 
 
