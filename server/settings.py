@@ -119,7 +119,7 @@ class Retrieval(Section):
         description="hits of one document, where nobody says otherwise; default: any number",
     )
     timeout_seconds: float = Field(10, gt=0, description="a search slower than this is a 503")
-    threads: int = Field(4, ge=1, description="searches at once")
+    threads: int = Field(4, ge=1, description="searches at once, at most")
     rewrite: Literal["off", "join", "model"] = Field("off", description="of follow-ups, for the search")
 
 
