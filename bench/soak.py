@@ -167,7 +167,9 @@ async def soak(pid: int, port: int, minutes: float, rate: float, say: Callable[[
 def summary(run: Run, minutes: float, rate: float) -> dict[str, Any]:
     """What grew after the warm-up: memory by least squares, and the p99 of the last third on the first's."""
     warm = WARM_UP_SHARE * 60 * minutes
-    slope, error = growth([(at, mb) for at, mb in run.memory if at >= warm])
+    kept = [(at, mb) for at, mb in run.memory if at >= warm]
+    slope, _ = growth(kept)
+    lows, means, _ = by_minute(kept)
     later = [(at, seconds) for at, seconds in run.first if at >= warm]
     third = (60 * minutes - warm) / 3
     early = [seconds for at, seconds in later if at < warm + third]
@@ -183,7 +185,11 @@ def summary(run: Run, minutes: float, rate: float) -> dict[str, Any]:
         "wrong": run.wrong[:20],
         "memory_mb": {"after_warm_up": _mean(run.memory, warm), "at_the_end": run.memory[-1][1]},
         "memory_slope_mb_per_hour": slope,
-        "memory_slope_standard_error": error,
+        "memory_slope_standard_error": growth(means)[1],
+        "slope_of_each_minutes_lowest_mb_per_hour": growth(lows)[0],
+        "memory_mb_by_minute": [
+            [round(mb) for _, mb in at] for at in zip(*by_minute(run.memory), strict=True)
+        ],
         "server_alone_slope_mb_per_hour": growth([(at, mb) for at, mb in run.server if at >= warm])[0],
         "ttft_p99_ms": {"first_third": p99[0] * 1e3, "last_third": p99[1] * 1e3},
         "p99_drift": p99[1] / p99[0] - 1,
@@ -199,6 +205,20 @@ def growth(samples: list[tuple[float, float]]) -> tuple[float, float]:
     rest = megabytes - slope * hours - start
     spread = np.sqrt((rest @ rest) / max(len(hours) - 2, 1))
     return float(slope), float(spread / np.sqrt(((hours - hours.mean()) ** 2).sum()))
+
+
+def by_minute(samples: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """The lowest, the mean and the highest of each minute's samples, each with the minute in seconds.
+
+    Free pages go back to the system once a minute, so samples within one hang together: what they say of the
+    slope's error counts as one. The lowest is what the server holds when all that is free has gone.
+    """
+    minutes = {int(at // 60): 60.0 * (at // 60) for at, _ in samples}
+    within = {number: [mb for at, mb in samples if at // 60 == number] for number in minutes}
+    return [
+        [(start, float(take(within[number]))) for number, start in minutes.items()]
+        for take in (np.min, np.mean, np.max)
+    ]
 
 
 def _mean(memory: list[tuple[float, float]], since: float) -> float:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.processor import family, memory_mb, opened
-from bench.soak import Run, growth, summary
+from bench.soak import Run, by_minute, growth, summary
 
 
 def test_growth_is_found_under_noise_and_its_error_says_how_sure_it_is():
@@ -18,6 +18,15 @@ def test_growth_is_found_under_noise_and_its_error_says_how_sure_it_is():
         slope, error = growth(samples)
         assert abs(slope - grown) <= 4 * error
         assert 0.1 < error < 1.0
+
+
+def test_samples_of_a_minute_count_as_one():
+    samples = [(float(at), 100.0 + at // 60 + (at % 60) / 5) for at in range(600, 1200, 5)]
+    lows, means, highs = by_minute(samples)
+    assert lows == [(60.0 * minute, 100.0 + minute) for minute in range(10, 20)]
+    assert means == [(at, mb + 5.5) for at, mb in lows]
+    assert highs == [(at, mb + 11.0) for at, mb in lows]
+    assert growth(lows)[0] == pytest.approx(60)
 
 
 def test_only_what_comes_after_the_warm_up_counts():
