@@ -8,6 +8,7 @@ loaded, asked and unloaded. Memory is RssAnon + VmSwap of the server and of the 
 """
 
 import asyncio
+import itertools
 import json
 import tempfile
 import time
@@ -208,16 +209,17 @@ def growth(samples: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def by_minute(samples: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """The lowest, the mean and the highest of each minute's samples, each with the minute in seconds.
+    """The lowest, the mean and the highest of each minute's samples, in order of time, with its seconds.
 
     Free pages go back to the system once a minute, so samples within one hang together: what they say of the
     slope's error counts as one. The lowest is what the server holds when all that is free has gone.
     """
-    minutes = {int(at // 60): 60.0 * (at // 60) for at, _ in samples}
-    within = {number: [mb for at, mb in samples if at // 60 == number] for number in minutes}
+    within = [
+        (60.0 * minute, [mb for _, mb in some])
+        for minute, some in itertools.groupby(samples, lambda sample: sample[0] // 60)
+    ]
     return [
-        [(start, float(take(within[number]))) for number, start in minutes.items()]
-        for take in (np.min, np.mean, np.max)
+        [(start, float(take(megabytes))) for start, megabytes in within] for take in (np.min, np.mean, np.max)
     ]
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from indexer.errors import EmbedderMismatch, FilterInvalid, IndexerError, StoreExpired, UnknownStore
@@ -31,16 +32,16 @@ class Turn:
     def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
         self._free = threading.Lock()
-        self._holder = 0  # thread
 
-    def __enter__(self) -> None:
-        if self._free.acquire(timeout=self._patience_seconds):
-            self._holder = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        if self._holder == threading.get_ident():
-            self._holder = 0
-            self._free.release()
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Waited for, and given on afterwards; who lost patience has none to give."""
+        mine = self._free.acquire(timeout=self._patience_seconds)
+        try:
+            yield
+        finally:
+            if mine:
+                self._free.release()
 
 
 class IndexRetriever:
@@ -71,7 +72,7 @@ class IndexRetriever:
         loop = asyncio.get_running_loop()
 
         def work() -> T:
-            with self._turn:
+            with self._turn.taken():
                 hits = self._searcher.search(
                     question,
                     list(search.stores),

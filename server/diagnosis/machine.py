@@ -5,7 +5,7 @@ import resource
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -26,11 +26,11 @@ _HALF_BY_HEART = ("avx512_bf16", "amx_bf16")
 def machine(settings: Settings, model: Path | None) -> Iterator[Finding]:
     """All of them. `model` is the folder of the engine's model, if it is one."""
     yield processor(_flags(), settings.engine.dtype)
-    found = card(settings.engine.kind == "vllm")
-    yield found
-    if found.state == "ok" and settings.engine.kind == "vllm" and not _for_processor():
+    cards = _cards()
+    yield card(cards, settings.engine.kind == "vllm")
+    if cards and settings.engine.kind == "vllm" and not _for_processor():
         pipes = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
-        yield sharing(pipes, settings.retrieval.device, len(found.found.split("; ")))
+        yield sharing(pipes, settings.retrieval.device, len(cards))
     yield memory(settings, model, memory_bytes())
     yield disk(settings.paths.data)
     yield file_system(settings.paths.data, Path("/proc/mounts"))
@@ -55,14 +55,18 @@ def processor(flags: set[str], dtype: str) -> Finding:
     return ok("processor", found)
 
 
-def card(engine: bool) -> Finding:
-    """NVIDIA cards, and whether this vLLM is the build for them."""
+def _cards() -> list[str]:
+    """What nvidia-smi says of each card: name, driver, free memory."""
     asked = ["nvidia-smi", "--query-gpu=name,driver_version,memory.free", "--format=csv,noheader"]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
-        cards = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     except (OSError, subprocess.SubprocessError):
-        cards = []
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def card(cards: Sequence[str], engine: bool) -> Finding:
+    """NVIDIA cards, and whether this vLLM is the build for them."""
     for_processor = _for_processor()
     if cards and engine and for_processor:
         return warn("card", f"{'; '.join(cards)}, unused: torch is a build for the processor",

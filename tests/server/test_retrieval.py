@@ -76,7 +76,7 @@ def test_turns_never_overlap_while_each_is_short():
     turn, inside, most = Turn(patience_seconds=10), [0], [0]
 
     def one(_):
-        with turn:
+        with turn.taken():
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(0.001)
@@ -89,8 +89,13 @@ def test_turns_never_overlap_while_each_is_short():
 
 def test_who_lost_patience_does_not_end_anothers_turn():
     turn = Turn(patience_seconds=0.001)
-    with turn:
+
+    def impatient():
+        with turn.taken():
+            pass
+
+    with turn.taken():
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(lambda: turn.__enter__() or turn.__exit__()).result()
+            pool.submit(impatient).result()
         assert turn._free.locked()
     assert not turn._free.locked()
